@@ -65,8 +65,8 @@ def rivals(model: PreTrainedModel, k: int, tokens: list[list[int]]) -> tuple[Act
     serving.begin(ServeArguments(answers.receipt, {"anna": order}))
     keys = {"hpke_key": own[0].public, "signing_key": own[1].public}
     hello = ClientHello(manifest.hash, "anna", key, **keys, receipt=answers.receipt)
-    told = serving.open(hello.opening)
-    channel = hello.finish(told.session, decode(told.proof))
+    reported = serving.open(hello.opening)
+    channel = hello.finish(reported.session, decode(reported.proof))
 
     def served() -> list[list[float]]:
         question, reply = ask_about(front, tokens, 0), {}

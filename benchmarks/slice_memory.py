@@ -113,8 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="fedslice-bench-") as folder:
             size = ("--batch", str(options.batch), "--tokens", str(options.tokens))
             command = [sys.executable, "-m", "benchmarks.slice_memory", "--placement", placement, *size]
-            told = subprocess.run([*command, "--slice", folder], check=True, capture_output=True, text=True)
-        for line in map(json.loads, told.stdout.splitlines()):
+            reported = subprocess.run(
+                [*command, "--slice", folder], check=True, capture_output=True, text=True
+            )
+        for line in map(json.loads, reported.stdout.splitlines()):
             for kind in ("now", "heap", "peak"):
                 figure = {
                     "figure": f"slice_memory_{kind}",

@@ -37,11 +37,11 @@ class Afterwards:
         self.operations = operations(
             Operation(calls.SHARE, self._share),
             Operation(RELEASE, self._release),
-            Operation(calls.SERVE, lambda told, _report: serving.begin(told)),
-            Operation(calls.OPEN, lambda told, _report: serving.open(told.opening)),
-            Operation(calls.STEP, lambda told, _report: serving.step(told)),
-            Operation(calls.CLOSE, lambda told, _report: serving.close(told.session)),
-            Operation(calls.REVOKE, lambda told, _report: serving.revoke(told.sites)),
+            Operation(calls.SERVE, lambda given, _report: serving.begin(given)),
+            Operation(calls.OPEN, lambda given, _report: serving.open(given.opening)),
+            Operation(calls.STEP, lambda given, _report: serving.step(given)),
+            Operation(calls.CLOSE, lambda given, _report: serving.close(given.session)),
+            Operation(calls.REVOKE, lambda given, _report: serving.revoke(given.sites)),
             Operation(calls.METERS, lambda _arguments, _report: serving.meters()),
         )
 
@@ -84,14 +84,14 @@ class Afterwards:
     def _share(self, arguments: calls.ShareArguments, _report: Report) -> Nothing:
         identity = self._identity
         member = identity.manifest.site(arguments.site)
-        told = take_back(
+        given = take_back(
             decode(arguments.sealed),
             manifest=identity.manifest_hash,
             site=member.id,
             site_key=member.public_key,
             key=identity.hpke,
         )
-        self._rounds().hand_back(member.id, told.receipt, told.share)
+        self._rounds().hand_back(member.id, given.receipt, given.share)
         return Nothing()
 
     def _release(self, arguments: ReleaseArguments, _report: Report) -> LetOut:

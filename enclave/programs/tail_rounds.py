@@ -123,9 +123,9 @@ class TailRounds(RoundLedger):
             raise Refusal("features.replaced", site=site)
         return held
 
-    def _heard(self, site: str, told: SiteKeys) -> None:
-        self.keys.meet(site, told.share_key, told.share)
-        self.naming.tell(site, told.receipt)
+    def _heard(self, site: str, unsealed: SiteKeys) -> None:
+        self.keys.meet(site, unsealed.share_key, unsealed.share)
+        self.naming.tell(site, unsealed.receipt)
 
     def _enter(
         self,

@@ -191,14 +191,14 @@ class Hospital:
             self.admitted_by = ""
 
     def _run(self) -> None:
-        told = float("-inf")
+        reported = float("-inf")
         try:
             while not self.stopping.is_set():
                 try:
-                    if time.monotonic() - told > HEARTBEAT_SECONDS:
+                    if time.monotonic() - reported > HEARTBEAT_SECONDS:
                         body = {"agent_version": "0.1", "runtime": "development"}
                         self.api.call("POST", "heartbeat", body)
-                        told = time.monotonic()
+                        reported = time.monotonic()
                     answer = self.api.send("POST", "lease", json={"wait": WAIT_SECONDS})
                 except (Refused, httpx.TransportError) as error:
                     if getattr(error, "status", 503) != 503:
@@ -263,12 +263,12 @@ class Hospital:
 
     def ensure_admitted(self, job: dict[str, Any]) -> None:
         run = job["run"]
-        told = self.api.call("GET", f"runs/{run}/manifest")
+        reported = self.api.call("GET", f"runs/{run}/manifest")
         if self.slice is None or not self.slice.alive:
             self.lives += 1
             folder = self.folder / f"slice-{self.lives}"
             self.slice = EnclaveProcess.start("client_slice", "development", folder, self.platform)
-            self.slice.call("bind", manifest=told["manifest"], approvals=told["approvals"])
+            self.slice.call("bind", manifest=reported["manifest"], approvals=reported["approvals"])
             rows = {"dataset": str(self.rows), "site": self.site, "key": self.dataset_key.hex()}
             self.slice.call("load", model=str(self.model), **rows)
             self.admitted_by = ""
@@ -277,7 +277,7 @@ class Hospital:
         nonce = self.slice.call("challenge")["nonce"]
         shown = self.api.call("POST", f"runs/{run}/aggregator/evidence", {"nonce": nonce})
         evidence = {name: shown[name] for name in ("quote", "collateral", "claims")}
-        about = f"manifest={parse(told['manifest'].encode()).hash}"
+        about = f"manifest={parse(reported['manifest'].encode()).hash}"
         asked = {"manifest": "", "appraisal": f"&key={evidence['claims']['signing_key']}"}
         logged = {
             kind: self.api.call("GET", f"log/proof?kind={kind}&{about}{key}") for kind, key in asked.items()
@@ -346,11 +346,11 @@ class Hospital:
 
     def named(self, job: dict[str, Any]) -> str:
         """Hash of the run's last receipt as the coordinator tells it, or what the test wants told."""
-        told, after = NO_RECEIPT, 0
+        reported, after = NO_RECEIPT, 0
         while given := self.api.call("GET", f"runs/{job['run']}/receipts?after={after}")["receipts"]:
             last = parse_receipt(given[-1]).receipt
-            told, after = receipt_hash(last), last.round
-        return self.last_receipt or told
+            reported, after = receipt_hash(last), last.round
+        return self.last_receipt or reported
 
     def holds_shares(self, job: dict[str, Any]) -> bool:
         split = self.manifest(job).split
@@ -358,10 +358,10 @@ class Hospital:
 
     def withdrawn(self, job: dict[str, Any]) -> bytes | None:
         """This site's share of the state's key, where the coordinator brings it."""
-        told = job["inputs"].get("escrow")
-        if told is None:
+        reported = job["inputs"].get("escrow")
+        if reported is None:
             return None
-        escrow = msgspec.convert(told, Escrow)
+        escrow = msgspec.convert(reported, Escrow)
         return withdraw(escrow, self.site, self.share_key, self.manifest(job).hash)
 
     def manifest(self, job: dict[str, Any]) -> Manifest:

@@ -87,10 +87,10 @@ def hand_in(
     """Lease the job and hand its result in; returns the answer to the result."""
     joining.offer_all(run, enclave, manifest_of(run))
     job = answer(hospital.call("POST", "lease", {}))
-    told = msgspec.structs.replace(index_of(hospital, *shards), **index)
+    reported = msgspec.structs.replace(index_of(hospital, *shards), **index)
     result = {
         "lease": job["lease"],
-        "index": msgspec.to_builtins(told),
+        "index": msgspec.to_builtins(reported),
         "keys": {"sha256": hashlib.sha256(keys).hexdigest(), "bytes": len(keys)},
     }
     return hospital.call("POST", f"jobs/{job['id']}/result", result)
@@ -194,8 +194,8 @@ def test_a_site_gets_its_own_share_of_the_state_key_with_the_job_to_wrap(scene: 
     Round.objects.create(run=scene.run, number=1, state="published", state_blob=name, receipt={})
     joining.offer_all(scene.run, another_enclave(scene.run), manifest_of(scene.run))
     for site, key in sites.items():
-        told = Job.objects.get(site_id=site, enclave=f"{scene.run.pk}-2").inputs["escrow"]
-        own = msgspec.convert(told, Escrow)
+        reported = Job.objects.get(site_id=site, enclave=f"{scene.run.pk}-2").inputs["escrow"]
+        own = msgspec.convert(reported, Escrow)
         assert list(own.shares) == [site]
         assert withdraw(own, site, key, manifest) == withdraw(escrow, site, key, manifest)
 

@@ -109,8 +109,8 @@ class TestAdmission:
         scene, _ = hosted
         suspend_all()
         address = f"runs/{scene.run.pk}/aggregator/evidence"
-        told = scene.anna.call("POST", address, {"nonce": "0" * 64}).json()
-        assert told["code"] == "reference.lapsed" and asked == []
+        reported = scene.anna.call("POST", address, {"nonce": "0" * 64}).json()
+        assert reported["code"] == "reference.lapsed" and asked == []
 
     def test_a_quarantined_site_is_told_so_and_its_refusal_is_in_the_log(
         self, hosted: tuple[Scene, DevelopmentHost], asked: list[str]

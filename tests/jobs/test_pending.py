@@ -133,26 +133,26 @@ def test_a_broker_that_is_away_stops_nobody(settings: Any) -> None:
 
 
 def test_who_goes_before_the_work_is_over_is_told_when_it_is(tmp_path: Any) -> None:
-    answers, go, told = AnswerCache(tmp_path), threading.Event(), threading.Event()
-    assert answers.once("run", "key", lambda: b"done" if go.wait(10) else b"", 0.01, told.set) is None
-    assert not told.is_set()
+    answers, go, reported = AnswerCache(tmp_path), threading.Event(), threading.Event()
+    assert answers.once("run", "key", lambda: b"done" if go.wait(10) else b"", 0.01, reported.set) is None
+    assert not reported.is_set()
     go.set()
-    assert told.wait(10)
+    assert reported.wait(10)
     untold = threading.Event()
     assert answers.once("run", "key", bytes, 5, untold.set) == b"done"
     assert not untold.is_set()
 
 
 def test_who_goes_before_it_is_refused_is_told_too(tmp_path: Any) -> None:
-    answers, go, told = AnswerCache(tmp_path), threading.Event(), threading.Event()
+    answers, go, reported = AnswerCache(tmp_path), threading.Event(), threading.Event()
 
     def refuse() -> bytes:
         go.wait(10)
         raise ValueError
 
-    assert answers.once("run", "key", refuse, 0.01, told.set) is None
+    assert answers.once("run", "key", refuse, 0.01, reported.set) is None
     go.set()
-    assert told.wait(10)
+    assert reported.wait(10)
 
 
 @pytest.mark.django_db

@@ -205,10 +205,10 @@ def test_a_runtime_that_is_not_allowed_here_is_refused() -> None:
 
 @pytest.mark.usefixtures("process")
 def test_unknown_requests_and_large_frames_are_refused(folder: Path) -> None:
-    told = json.loads((folder / "supervisor.json").read_text())
+    reported = json.loads((folder / "supervisor.json").read_text())
 
     def said(*messages: bytes | WireRequest) -> Reply:
-        channel = WireChannel(socket.create_connection((told["host"], told["port"]), timeout=10))
+        channel = WireChannel(socket.create_connection((reported["host"], reported["port"]), timeout=10))
         try:
             channel.send(Greeting(TOKEN, PROTOCOL))
             for message in messages:

@@ -85,41 +85,45 @@ class House:
     """An enclave's serving part with real keys, and the site's front. No process: the relay is this test."""
 
     name: str = "bert"
-    told: Manifest = field(default_factory=manifest)
+    reported: Manifest = field(default_factory=manifest)
     limits: SessionLimits = field(default_factory=SessionLimits)
     now: float = 0.0
     signers: tuple[str, ...] = ("anna",)
 
     def __post_init__(self) -> None:
-        head = "lm" if self.told.model.task == "causal-lm" else "classifier"
+        head = "lm" if self.reported.model.task == "causal-lm" else "classifier"
         keys = HpkeKey.generate(), SigningKey.generate()
         # The source gives evidence, and nothing here asks for any.
         source: Any = None
         self.identity = Identity(
-            "split_server", source, self.told, self.told.hash, Clock(0), *keys, "0" * 64,
-            approvals(self.told, KEYS),
+            "split_server", source, self.reported, self.reported.hash, Clock(0), *keys, "0" * 64,
+            approvals(self.reported, KEYS),
         )  # fmt: skip
         self.whole = small.model(self.name, head)
         self.front = Front(small.model(self.name, head), 1)
         self.tail = Tail(small.model(self.name, head), 1)
-        answers = TailAnswers(self.tail, self.told.model, RECEIPT, several=self.told.coded is not None)
+        answers = TailAnswers(
+            self.tail, self.reported.model, RECEIPT, several=self.reported.coded is not None
+        )
         self.serving = Serving(self.identity, lambda: answers, self.limits, lambda: self.now)
         if self.signers:
             self.serving.begin(self.signatures(*self.signers))
 
     def signatures(self, *signers: str, receipt: str = RECEIPT, rule: str = SERVE) -> ServeArguments:
         """The orders of these hospitals, as their approval keys sign them."""
-        given = {site: release_approval(self.told, receipt, site, KEYS[site], rule=rule) for site in signers}
+        given = {
+            site: release_approval(self.reported, receipt, site, KEYS[site], rule=rule) for site in signers
+        }
         return ServeArguments(receipt, given)
 
     def hello(self, site: str = "anna", key: SigningKey | None = None, receipt: str = RECEIPT) -> ClientHello:
         keys = {"hpke_key": self.identity.hpke.public, "signing_key": self.identity.signing.public}
-        return ClientHello(self.told.hash, site, key or KEYS[site], **keys, receipt=receipt)
+        return ClientHello(self.reported.hash, site, key or KEYS[site], **keys, receipt=receipt)
 
     def enter(self, site: str = "anna") -> SessionChannel:
         asked = self.hello(site)
-        told = self.serving.open(asked.opening)
-        return asked.finish(told.session, decode(told.proof))
+        reported = self.serving.open(asked.opening)
+        return asked.finish(reported.session, decode(reported.proof))
 
     def ask(self, channel: SessionChannel, question: bytes, part: int = 1 << 19) -> bytes:
         """Send a question in parts; the opened answer."""
@@ -160,10 +164,10 @@ def test_the_sealed_answer_is_the_whole_models_within_bf16(name: str) -> None:
 
 
 def test_where_a_text_may_have_several_labels_each_is_likely_for_itself() -> None:
-    told = manifest()
+    reported = manifest()
     kind = DatasetRef("notes", "0" * 64, 20, kind="text-labels")
-    sites = tuple(msgspec.structs.replace(site, dataset=kind) for site in told.sites)
-    house = House(told=msgspec.structs.replace(told, sites=sites))
+    sites = tuple(msgspec.structs.replace(site, dataset=kind) for site in reported.sites)
+    house = House(reported=msgspec.structs.replace(reported, sites=sites))
     found = read_probabilities(house.ask(house.enter(), question(house)), len(TEXTS), 3)
     for text, row in zip(TEXTS, found, strict=True):
         with torch.no_grad():
@@ -308,7 +312,7 @@ def test_the_release_rule_nothing_serves_nobody() -> None:
         ("export", True),
     ):
         signers = ("anna",) if allowed else ()
-        house = House(told=manifest(release=Release(rule, 1)), signers=signers)  # type: ignore[arg-type]
+        house = House(reported=manifest(release=Release(rule, 1)), signers=signers)  # type: ignore[arg-type]
         if allowed:
             house.enter()
         else:
@@ -318,7 +322,7 @@ def test_the_release_rule_nothing_serves_nobody() -> None:
 
 
 def test_nothing_is_answered_before_as_many_hospitals_have_signed_as_the_manifest_says() -> None:
-    house = House(told=manifest(release=Release("serve-only", 2)), signers=())
+    house = House(reported=manifest(release=Release("serve-only", 2)), signers=())
     assert code_of(house.enter) == "serving.not_signed"
     assert code_of(lambda: house.serving.begin(house.signatures("anna"))) == "release.too_few"
     assert code_of(house.enter) == "serving.not_signed"
@@ -327,16 +331,16 @@ def test_nothing_is_answered_before_as_many_hospitals_have_signed_as_the_manifes
 
 
 def test_an_order_for_other_parameters_another_study_or_another_use_is_not_counted() -> None:
-    house = House(told=manifest(release=Release("export", 1)), signers=())
+    house = House(reported=manifest(release=Release("export", 1)), signers=())
     begin = house.serving.begin
     assert code_of(lambda: begin(house.signatures("anna", receipt="8" * 64))) == "release.wrong_receipt"
     # The same hospital's order to export these parameters lets nobody ask them.
     assert code_of(lambda: begin(house.signatures("anna", rule="export"))) == "release.bad_approval"
-    other = House(told=manifest(study="Another", release=Release("export", 1)), signers=())
+    other = House(reported=manifest(study="Another", release=Release("export", 1)), signers=())
     assert code_of(lambda: begin(other.signatures("anna"))) == "release.bad_approval"
     # What its agent signs is no person's word, and a stranger has none.
     known = ("anna", "berta")
-    forged = approve_release(house.told, RECEIPT, "anna", KEYS["anna"], known, rule=SERVE)
+    forged = approve_release(house.reported, RECEIPT, "anna", KEYS["anna"], known, rule=SERVE)
     assert code_of(lambda: begin(ServeArguments(RECEIPT, {"anna": forged}))) == "approval.online_key"
     given = house.signatures("anna").release_approvals["anna"]
     assert code_of(lambda: begin(ServeArguments(RECEIPT, {"carol": given}))) == "manifest.unknown_site"
@@ -344,7 +348,7 @@ def test_an_order_for_other_parameters_another_study_or_another_use_is_not_count
 
 
 def test_a_site_gets_so_many_answers_as_the_manifest_says_over_all_its_sessions() -> None:
-    house = House(told=manifest(release=Release("serve-only", 1, answers=6)))
+    house = House(reported=manifest(release=Release("serve-only", 1, answers=6)))
     first = house.enter()
     house.ask(first, question(house))
     house.serving.close(first.name)
@@ -358,8 +362,8 @@ def test_a_site_gets_so_many_answers_as_the_manifest_says_over_all_its_sessions(
 
 
 def test_each_token_that_is_written_is_an_answer() -> None:
-    told = msgspec.structs.replace(CAUSAL, release=Release("serve-only", 1, answers=2))
-    house = House("llama", told)
+    reported = msgspec.structs.replace(CAUSAL, release=Release("serve-only", 1, answers=2))
+    house = House("llama", reported)
     features = Session(house.front).step(torch.tensor([[5, 6, 7]]))[0]
     for _ in range(2):
         house.ask(house.enter(), ask_for_next(features, Drawing()))
