@@ -29,7 +29,6 @@ from benchmarks.fleet_engines import Engines, OnPostgres
 from benchmarks.kept_figures import KeptFigures
 from benchmarks.processes import cpu_seconds
 from contracts.endorsement import endorse
-from contracts.evidence import Claims
 from contracts.kept_keys import signing_secret
 from contracts.manifest import Lora, parse
 from contracts.receipt_chain import parse_receipt
@@ -88,8 +87,8 @@ class Simulated(Hospital):
         self.aggregator = Peer(claims["hpke_key"], claims["signing_key"])
         nonce = self.api.call("POST", f"runs/{run}/aggregator/challenge", {})["nonce"]
         own = self.identity.evidence(nonce)
-        signed = endorse(msgspec.convert(own["claims"], Claims), self.api.key)
-        shown = {"evidence": own | {"collateral": self.collateral}, "endorsement": signed}
+        evidence = msgspec.to_builtins(own) | {"collateral": self.collateral}
+        shown = {"evidence": evidence, "endorsement": endorse(own.claims, self.api.key)}
         verdict = self.api.call("POST", f"runs/{run}/aggregator/admit", shown)
         assert verdict["verdict"] == "accepted", verdict
         self.admitted_by = job["inputs"]["enclave"]
