@@ -72,14 +72,14 @@ class Coordinating:
 
     def send(self, *more: str) -> dict[str, float]:
         """By the agent's own code in a process of its own; what it tells of itself."""
-        told = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "benchmarks.large_files", "--as-agent", self.place.url, *self.hospital,
              self.storage or "-", *more],
             cwd=REPOSITORY, env=self.place.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if told.returncode:
-            raise AssertionError(told.stderr[-4000:])
-        answer: dict[str, float] = json.loads(told.stdout.splitlines()[-1])
+        if done.returncode:
+            raise AssertionError(done.stderr[-4000:])
+        answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
         return answer
 
     def peaks(self) -> dict[str, float]:
@@ -184,8 +184,9 @@ def as_agent(url: str, site: str, key: str, run: str, storage: str, what: str, *
             blobs.upload(line, file, sealed.sha256, run, kind="shard")
             file.unlink()
     most = peak_mb(os.getpid())
-    told = {"upload_seconds": time.monotonic() - began, "agent_more_mb": most - before, "agent_peak_mb": most}
-    print(json.dumps(told))
+    seconds = time.monotonic() - began
+    found = {"upload_seconds": seconds, "agent_more_mb": most - before, "agent_peak_mb": most}
+    print(json.dumps(found))
 
 
 def main() -> int:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from contracts.rows import MOST_CHOICES, PromptChoices, PromptResponse, Row, Split, read_row, write_row
+from contracts.row_writing import write_row
+from contracts.rows import MOST_CHOICES, PromptChoices, PromptResponse, Row, Split, read_row
 from enclave.programs.choices import rounded_of_choices
 from enclave.programs.coded_checks import check_choices
 from enclave.slicing.adapters import adapt

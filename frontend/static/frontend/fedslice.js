@@ -190,7 +190,8 @@ document.addEventListener("submit", (event) => {
 document.addEventListener("DOMContentLoaded", () => {
   for (const field of document.querySelectorAll("input[data-show]")) {
     const button = document.createElement("button");
-    Object.assign(button, { type: "button", className: "quiet shows", textContent: field.dataset.show, ariaPressed: "false" });
+    Object.assign(button, { type: "button", className: "quiet", textContent: field.dataset.show, ariaPressed: "false" });
+    button.classList.add("shows");
     button.addEventListener("click", () => {
       button.ariaPressed = String(field.type === "password");
       field.type = field.type === "password" ? "text" : "password";
@@ -200,7 +201,7 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 
 // A page that loads itself again, as it has moved on, keeps what somebody is typing; nothing stays behind.
-const WRITING = () => [...document.querySelectorAll("main textarea[id], main input[type=text][id], main input:not([type])[id]")];
+const WRITING = () => [...document.querySelector("main").querySelectorAll("textarea[id], input[type=text][id], input:not([type])[id]")];
 const DESK = "typed " + location.pathname;
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (event.detail.xhr.getResponseHeader("HX-Refresh") !== "true") return;
