@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from enclave_jobs.blobs.store import refusing_when_full
+
 Answer = bytes
 """The JSON of an operation's result, as its enclave gave it."""
 Tell = Callable[[], None]
@@ -62,18 +64,25 @@ class AnswerCache:
         self._works: dict[tuple[str, str], BackgroundAnswer] = {}
 
     def once(
-        self, run: str, key: str, do: Callable[[], Answer], patience: float, tell: Tell | None = None
+        self,
+        run: str,
+        key: str,
+        do: Callable[[], Answer],
+        patience: float,
+        tell: Tell | None = None,
+        kept: Callable[[], None] = lambda: None,
     ) -> Answer | None:
         """The answer to this key: kept, joined, or worked for now. None when it is not there in `patience`
-        seconds; the work goes on, and calls `tell` when it is over. Raises what the work raised."""
+        seconds; the work goes on, and calls `tell` when it is over. `kept` is called once the answer is on
+        the disk. Raises what the work raised, or `blob.storage_full` where the disk takes no answer."""
         with self._lock:
             work = self._works.get((run, key))
             if work is None:
                 # Looked up under the lock: work that has just ended kept its answer before it left `_works`.
-                kept = self._read(run, key)
-                if kept is not None:
-                    return kept
-                work = BackgroundAnswer(lambda: self._keep(run, key, do()))
+                before = self._read(run, key)
+                if before is not None:
+                    return before
+                work = BackgroundAnswer(lambda: self._keep(run, key, do(), kept))
                 self._works[run, key] = work
                 work.thread.start()
         if not work.wait(patience, tell):
@@ -98,13 +107,15 @@ class AnswerCache:
         except FileNotFoundError:
             return None
 
-    def _keep(self, run: str, key: str, answer: Answer) -> Answer:
+    def _keep(self, run: str, key: str, answer: Answer, kept: Callable[[], None]) -> Answer:
         path = self._path(run, key)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        with fresh.open("wb") as file:
-            file.write(answer)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        with refusing_when_full():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_suffix(f".{os.getpid()}")
+            with fresh.open("wb") as file:
+                file.write(answer)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        kept()
         return answer

@@ -37,8 +37,8 @@ class Slot:
     process: EnclaveProcess | None = None
     error: Exception | None = None
     awaited: bool = False
-    stranded: dict[tuple[str | None, str], msgspec.Raw] = field(default_factory=dict)
-    """Results by (run, key) whose files could not be stored yet: what was done inside is not done twice."""
+    stranded: dict[tuple[str, str], msgspec.Raw] = field(default_factory=dict)
+    """Results by (run, key) that are not stored and kept yet: what was done inside is not done twice."""
 
     @property
     def alive(self) -> bool:
@@ -115,18 +115,34 @@ class Enclaves:
 
     def _call(self, call: EnclaveCall, patience: float | None) -> msgspec.Raw:
         slot, process = self._living(call.enclave)
-        name = (call.run, call.key) if call.key else None
+        name = (call.run, call.key) if call.run and call.key else None
         result = slot.stranded.get(name) if name else None
         if result is None:
             result = self._carried_out(call, process, patience)
-        if name:
-            # An enclave closes a round once. Where the store is away or full, asking again under the same
-            # key finds the result here, and stores its files.
-            slot.stranded[name] = result
-        self._collect(process, result, call.outputs)
-        if name:
-            del slot.stranded[name]
+        if name is None:
+            self._store(process, result, call.outputs)
+            self._discard(process, result, call.outputs)
+            return result
+        # An enclave closes a round once. Where the store is away or full, asking again under the same key
+        # finds the result here, and stores its files.
+        slot.stranded[name] = result
+        try:
+            self._store(process, result, call.outputs)
+        except Refusal as refusal:
+            if refusal.code not in ("blob.storage_away", "blob.storage_full"):
+                del slot.stranded[name]
+            raise
         return result
+
+    def let_go(self, call: EnclaveCall) -> None:
+        """The answer to this call, which has a run and a key, is kept: what was held for it goes."""
+        with self._lock:
+            slot = self._slots.get(call.enclave)
+        if slot is None or slot.process is None:
+            return
+        result = slot.stranded.pop((call.run or "", call.key or ""), None)
+        if result is not None:
+            self._discard(slot.process, result, call.outputs)
 
     def _carried_out(self, call: EnclaveCall, process: EnclaveProcess, patience: float | None) -> msgspec.Raw:
         began = time.monotonic()
@@ -189,21 +205,26 @@ class Enclaves:
                 raise Refusal("blob.unknown") from error
 
     @staticmethod
-    def _collect(process: EnclaveProcess, result: msgspec.Raw, outputs: tuple[str, ...]) -> None:
-        """An output of null was not made (the closing evaluation has no next parameters)."""
-        if not outputs:
-            return
-        try:
-            fields = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
-            named = [msgspec.json.decode(fields[name], type=FileRef | None) for name in outputs]
-        except (msgspec.DecodeError, KeyError) as error:
-            raise Refusal("supervisor.output_missing") from error
-        made = [file.sha256 for file in named if file is not None]
-        for sha256 in made:
-            blobs.store(process.mailbox.collect(sha256), sha256)
-        # Only now: where one could not be stored, all are stored again.
-        for sha256 in made:
-            process.mailbox.discard(sha256)
+    def _store(process: EnclaveProcess, result: msgspec.Raw, outputs: tuple[str, ...]) -> None:
+        for file in _files(result, outputs):
+            blobs.store(process.mailbox.collect(file.sha256), file.sha256)
+
+    @staticmethod
+    def _discard(process: EnclaveProcess, result: msgspec.Raw, outputs: tuple[str, ...]) -> None:
+        for file in _files(result, outputs):
+            process.mailbox.discard(file.sha256)
+
+
+def _files(result: msgspec.Raw, outputs: tuple[str, ...]) -> list[FileRef]:
+    """An output of null was not made (the closing evaluation has no next parameters)."""
+    if not outputs:
+        return []
+    try:
+        fields = msgspec.json.decode(result, type=dict[str, msgspec.Raw])
+        named = [msgspec.json.decode(fields[name], type=FileRef | None) for name in outputs]
+    except (msgspec.DecodeError, KeyError) as error:
+        raise Refusal("supervisor.output_missing") from error
+    return [file for file in named if file is not None]
 
 
 def _free_memory() -> int:

@@ -142,6 +142,7 @@ class SupervisorServer:
             lambda: bytes(self._enclaves.call(asked, patience=None)),
             asked.patience,
             lambda: self._tell(asked.enclave),
+            lambda: self._enclaves.let_go(asked),
         )
         return CallDone() if answer is None else CallDone(msgspec.Raw(answer))
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,34 +162,97 @@ class ClosesARoundOnce:
         return msgspec.Raw(msgspec.json.encode(self.result))
 
 
+@pytest.fixture
+def closing(settings: Any, tmp_path: Path) -> tuple[ClosesARoundOnce, Callable[[], dict[str, Any]]]:
+    """Such an enclave, and what asks it as the supervisor does."""
+    settings.BLOB_DIR = tmp_path / "blobs"
+    enclaves, answers = (
+        Enclaves(tmp_path / "enclaves", ["development"], None),
+        AnswerCache(tmp_path / "answers"),
+    )
+    enclave = ClosesARoundOnce(HostMailbox.create(tmp_path / "mailbox"))
+    enclaves._slots["enclave"] = Slot("aggregator", process=enclave)  # type: ignore[arg-type]
+    files, empty = ("next", "state"), msgspec.Raw(b"{}")
+    asked = EnclaveCall("enclave", "aggregate", empty, outputs=files, run="run", key="aggregate/1")
+
+    def ask() -> dict[str, Any]:
+        done = answers.once(
+            "run", "aggregate/1", lambda: bytes(enclaves.call(asked, None)), 60,
+            kept=lambda: enclaves.let_go(asked),
+        )  # fmt: skip
+        assert done is not None
+        answer: dict[str, Any] = msgspec.json.decode(done)
+        return answer
+
+    return enclave, ask
+
+
+def is_stored(enclave: ClosesARoundOnce) -> bool:
+    """Each file, and none is left with the enclave."""
+    left = list((enclave.mailbox.folder / "out").iterdir())
+    return not left and all(blobs.is_there(file["sha256"]) for file in enclave.result.values())
+
+
 @pytest.mark.parametrize("fault", ["blob.storage_away", "blob.storage_full"])
 def test_a_round_closed_while_the_store_was_away_is_not_lost(
-    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    closing: tuple[ClosesARoundOnce, Callable[[], dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
 ) -> None:
-    settings.BLOB_DIR = tmp_path / "blobs"
-    enclaves = Enclaves(tmp_path / "enclaves", ["development"], None)
-    closing = ClosesARoundOnce(HostMailbox.create(tmp_path / "mailbox"))
-    enclaves._slots["enclave"] = Slot("aggregator", process=closing)  # type: ignore[arg-type]
-    files = ("next", "state")
-    empty = msgspec.Raw(b"{}")
-    asked = EnclaveCall("enclave", "aggregate", empty, outputs=files, run="run", key="aggregate/1")
-    really = blobs.store
+    (enclave, ask), really = closing, blobs.store
 
     def away(source: Path, sha256: str) -> int:
-        if sha256 == closing.result["state"]["sha256"]:
+        if sha256 == enclave.result["state"]["sha256"]:
             raise Refusal(fault)
         return really(source, sha256)
 
     monkeypatch.setattr(blobs, "store", away)
     for _ in range(2):
         with pytest.raises(Refusal, match=fault):
-            enclaves.call(asked, None)
+            ask()
     monkeypatch.setattr(blobs, "store", really)
-    assert msgspec.json.decode(enclaves.call(asked, None)) == closing.result
-    assert all(blobs.is_there(file["sha256"]) for file in closing.result.values())
-    assert not list((closing.mailbox.folder / "out").iterdir())
-    with pytest.raises(Refusal, match="already_aggregated"):
-        enclaves.call(asked, None)
+    assert ask() == enclave.result and is_stored(enclave)
+    assert ask() == enclave.result, "kept"
+
+
+def test_a_round_whose_answer_did_not_fit_on_the_disk_is_not_lost(
+    closing: tuple[ClosesARoundOnce, Callable[[], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (enclave, ask), really = closing, AnswerCache._path
+
+    def nowhere(answers: AnswerCache, run: str, key: str) -> Path:
+        where = really(answers, run, key)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.with_suffix(f".{os.getpid()}").unlink(missing_ok=True)
+        where.with_suffix(f".{os.getpid()}").symlink_to("/dev/full")
+        return where
+
+    monkeypatch.setattr(AnswerCache, "_path", nowhere)
+    for _ in range(2):
+        with pytest.raises(Refusal, match=r"blob\.storage_full"):
+            ask()
+    monkeypatch.setattr(AnswerCache, "_path", really)
+    really(AnswerCache(enclave.mailbox.folder.parent / "answers"), "run", "aggregate/1").with_suffix(
+        f".{os.getpid()}"
+    ).unlink()
+    assert ask() == enclave.result and is_stored(enclave)
+
+
+def test_what_an_enclave_did_not_write_is_asked_for_again(
+    closing: tuple[ClosesARoundOnce, Callable[[], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what the store did not take is held: what can be repeated heals."""
+    (enclave, ask), whole = closing, HostMailbox.collect
+
+    def missing(_mailbox: HostMailbox, sha256: str) -> Path:
+        raise Refusal("mailbox.missing", sha256=sha256)
+
+    monkeypatch.setattr(HostMailbox, "collect", missing)
+    with pytest.raises(Refusal, match=r"mailbox\.missing"):
+        ask()
+    monkeypatch.setattr(HostMailbox, "collect", whole)
+    enclave.closed = False
+    assert ask() == enclave.result and is_stored(enclave)
 
 
 @pytest.mark.usefixtures("process")
