@@ -15,7 +15,6 @@ from contracts.policy import Hex32
 
 PathText = Annotated[str, Meta(min_length=1, max_length=2048)]
 RoundNumber = Annotated[int, Meta(ge=1, lt=2**31)]
-SiteText = Annotated[str, Meta(max_length=64)]
 A = TypeVar("A", bound=Struct)
 R = TypeVar("R", bound=Struct)
 

@@ -106,9 +106,10 @@ class FeatureStore:
 
     def _open(self, unsealed: SiteKeys, rows: int, pinned: str | None, report: Report) -> SiteFeatures:
         index, keys = unsealed.index, unsealed.keys
+        layout, training = self._learner.layout(index.site), index.examples("training")
         count = sum(index.examples(purpose) for purpose in PURPOSES)
-        layout = self._learner.layout(index.site)
-        if count > rows * layout.per_row:  # fewer are right: a row without a token to learn is left out
+        # Fewer are right: a row without a token to learn is left out.
+        if count - training > layout.most_evaluated(training, rows):
             raise Refusal("features.too_many", site=index.site, found=count, rows=rows)
         if index.origin != layout.origin:
             raise Refusal("features.stale")
@@ -129,5 +130,6 @@ class FeatureStore:
         if pinned is not None and content.hexdigest() != pinned:
             raise Refusal("features.replaced", site=index.site)
         found = SiteFeatures(index, tuple(opened), content.hexdigest())
-        layout.require_whole(found.of)
+        if (whole := layout.rows_of(found.of)) > rows:
+            raise Refusal("features.too_many", site=index.site, found=whole, rows=rows)
         return found

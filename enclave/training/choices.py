@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,12 +27,10 @@ from contracts.progress import Progress
 from contracts.refusal import Refusal
 from contracts.rows import MOST_CHOICES
 from enclave.training.data import IGNORED
-from enclave.training.features import Layout, Shard
 from enclave.training.loop import EVALUATION_BATCH, batch_logits, precision_of, predicting
 from enclave.training.metrics import Scores
 
 if TYPE_CHECKING:
-    from contracts.sealed.shards import Purpose
     from enclave.training.material import BatchLike, Material
 
 FIRST = 101
@@ -50,11 +48,12 @@ class Place(NamedTuple):
 
 
 def code_of(place: Place) -> int:
+    """As the module's text says, without FIRST."""
     digits = (place.row * MOST_CHOICES + place.choices - 1) * MOST_CHOICES + place.right
     return digits * MOST_CHOICES + place.this
 
 
-def _place(target: int) -> Place | None:
+def place_of(target: int) -> Place | None:
     """None of a target that is no code."""
     if target >= IGNORED:
         return None
@@ -64,49 +63,14 @@ def _place(target: int) -> Place | None:
     return Place(row, choices + 1, right, this)
 
 
-class ChoicesLayout(Layout):
-    """Of shards whose examples are choices, where they are to be evaluated on."""
-
-    per_row = MOST_CHOICES
-
-    def plain_labels(self, shard: Shard) -> Tensor:
-        """With IGNORED in the place of codes.
-
-        Returns: (tokens,) int32.
-        """
-        labels, starts = shard.labels.clone(), _starts(shard)
-        labels[starts] = labels[starts].clamp(min=IGNORED)
-        return labels
-
-    def require_whole(self, shards: Callable[[Purpose], Iterable[Shard]]) -> None:
-        """That a site's examples are whole rows, each choice once, and those to train on no choices.
-
-        Raises: `features.labels`.
-        """
-        for purpose in ("training", "validation", "test"):
-            targets = [
-                target for shard in shards(purpose) for target in shard.labels[_starts(shard)].tolist()
-            ]
-            places = [_place(target) for target in targets]
-            if purpose == "training":
-                fits = not any(places)
-            else:
-                fits = all(places) and _are_whole([place for place in places if place is not None])
-            if not fits:
-                raise Refusal("features.labels")
-
-
-def _starts(shard: Shard) -> Tensor:
-    return shard.lengths.cumsum(0, dtype=torch.int64) - shard.lengths
-
-
-def _are_whole(places: Sequence[Place]) -> bool:
+def are_whole(places: Sequence[Place]) -> bool:
+    """Whether these are whole rows, each choice once, two choices at least, one of them right."""
     found: dict[int, list[Place]] = defaultdict(list)
     for place in places:
         found[place.row].append(place)
     return all(
         sorted(place.this for place in row) == list(range(row[0].choices))
-        and row[0].right < row[0].choices
+        and row[0].right < row[0].choices > 1
         and len({place[:3] for place in row}) == 1
         for row in found.values()
     )
@@ -144,7 +108,7 @@ def evaluate_choices(model: nn.Module, examples: Material, *, precision: str, pr
             if progress is not None:
                 rate = done / max(time.monotonic() - started, 1e-9)
                 progress(Progress("evaluating", done, len(examples), round(rate, 2)))
-    if not _are_whole([choice.place for row in rows.values() for choice in row]):
+    if not are_whole([choice.place for row in rows.values() for choice in row]):
         raise Refusal("features.labels")
     table = [[0] * MOST_CHOICES for _ in range(MOST_CHOICES)]
     right: list[_Choice] = []
@@ -174,7 +138,7 @@ def _of_batch(logits: Tensor, batch: BatchLike) -> Iterator[_Choice]:
     right = (logits.argmax(-1) == targets) & learnt
     last = learnt & (learnt.cumsum(1) == learnt.sum(1, keepdim=True))
     sums = (flat.view_as(targets).double().sum(1), learnt.sum(1), right.sum(1), (right & last).any(1))
-    places = [_place(code) for code in batch.targets[:, 0].tolist()]
+    places = [place_of(code) for code in batch.targets[:, 0].tolist()]
     for place, *numbers in zip(places, *(part.tolist() for part in sums), strict=True):
         if place is None:
             raise Refusal("features.labels")

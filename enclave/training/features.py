@@ -25,7 +25,7 @@ from contracts.feature_origin import origin
 from contracts.kinds import CHOSEN, Kind
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from contracts.sealed.shards import Purpose
+from contracts.sealed.shards import PURPOSES, Purpose
 from enclave.training.batches import by_length, shuffled
 from enclave.training.data import IGNORED
 from enclave.training.feature_batch import FeatureBatch
@@ -52,7 +52,7 @@ class Layout:
     """What a shard of one run and site must look like. `width` is d_model, `tokens` the longest example,
     `labels` the number of label ids, or of token ids for a causal LM (`per_token`), `feature_bound` the
     largest absolute value that is believed to come from the front (`slicing.split.feature_bound_of`), `least`
-    the smallest label (several.py). `per_row` is the most examples that one row may have."""
+    the smallest label (several.py)."""
 
     origin: str
     width: int
@@ -61,10 +61,14 @@ class Layout:
     per_token: bool
     feature_bound: float = math.inf
     least: int = 0
-    per_row: int = 1
 
-    def require_whole(self, shards: Callable[[Purpose], Iterable[Shard]]) -> None:
-        """That a site's examples belong together (choices.py): here each is a row of its own."""
+    def most_evaluated(self, training: int, rows: int) -> int:
+        """How many examples to evaluate on a site with so many rows has at most, if it trains on so many."""
+        return rows - training
+
+    def rows_of(self, shards: Callable[[Purpose], Iterable[Shard]]) -> int:
+        """How many rows a site's examples are: each is one (but choice_shards.py)."""
+        return sum(len(shard) for purpose in PURPOSES for shard in shards(purpose))
 
     def bytes_of(self, length: int) -> int:
         """Payload of one example of `length` tokens."""
@@ -104,7 +108,7 @@ def layout_of(spec: ModelSpec, config: Any, k: int, digest: str, *, coded: Kind 
     made, width, longest = origin(spec, k, digest), config.hidden_size, spec.max_tokens
     kind = Layout
     if coded == CHOSEN:
-        from enclave.training.choices import ChoicesLayout as kind
+        from enclave.training.choice_shards import ChoicesLayout as kind
     return kind(made, width, longest, labels, per_token, least=least)
 
 

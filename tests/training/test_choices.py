@@ -20,7 +20,7 @@ from enclave.programs.coded_checks import check_choices
 from enclave.slicing.adapters import adapt
 from enclave.slicing.models import load
 from enclave.slicing.split import Front, Tail
-from enclave.training.choices import evaluate_choices
+from enclave.training.choices import FIRST, Place, code_of, evaluate_choices
 from enclave.training.data import IGNORED
 from enclave.training.features import FeatureSet, from_bytes, layout_of, to_bytes
 from enclave.training.loop import evaluate, train
@@ -129,7 +129,8 @@ def test_both_methods_choose_alike(opened) -> None:
 def test_features_of_half_a_row_are_refused(opened, fault: str) -> None:
     (learnt, layout), scored = shards(opened, "training"), shards(opened, "test")[0]
     given = {"training": learnt, "validation": scored, "test": scored}
-    layout.require_whole(given.__getitem__)
+    questions = len(asked("test"))
+    assert layout.rows_of(given.__getitem__) == len(asked("train")) + 2 * questions
     first = int(scored[0].labels[0])
     labels = scored[0].labels.clone()
     match fault:
@@ -146,7 +147,29 @@ def test_features_of_half_a_row_are_refused(opened, fault: str) -> None:
     if fault in ("right", "other"):
         given["test"] = [type(scored[0])(scored[0].features, scored[0].lengths, labels), scored[1]]
     with pytest.raises(Refusal, match=r"features\.labels"):
-        layout.require_whole(given.__getitem__)
+        layout.rows_of(given.__getitem__)
+
+
+def test_a_site_has_no_more_room_than_its_rows(opened) -> None:
+    """A row is one example to train on, or one question: which it is takes nothing from what it may have."""
+    (learnt, layout), scored = shards(opened, "training"), shards(opened, "test")[0]
+    train, questions = len(asked("train")), len(asked("test"))
+    given = {"training": learnt, "validation": scored, "test": []}
+    assert layout.rows_of(given.__getitem__) == train + questions
+    evaluated = sum(map(len, scored))
+    assert evaluated == 4 * questions <= layout.most_evaluated(train, train + questions)
+    assert layout.most_evaluated(train + questions + 1, train + questions) < 0
+
+
+def test_a_question_with_one_choice_is_none(opened) -> None:
+    """It would always be answered right."""
+    made, layout = shards(opened, "test")
+    (learnt, _) = shards(opened, "training")
+    lengths, labels = made[0].lengths[:1], made[0].labels[: made[0].lengths[0]].clone()
+    labels[0] = -(FIRST + code_of(Place(0, 1, 0, 0)))
+    alone = type(made[0])(made[0].features[: lengths[0]], lengths, labels)
+    with pytest.raises(Refusal, match=r"features\.labels"):
+        layout.rows_of({"training": learnt, "validation": [alone], "test": []}.__getitem__)
 
 
 def test_a_code_stands_at_a_first_token_alone(opened) -> None:
