@@ -415,7 +415,8 @@ def _check(manifest: Manifest) -> None:
     }
     rules, pool, shares = manifest.aggregation, manifest.publication, manifest.split and manifest.split.shares
     few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
-    more = (manifest.training.proximal, manifest.coded, model.spellings, model.template)
+    native = manifest.masking and manifest.masking.passes
+    more = (manifest.training.proximal, manifest.coded, model.spellings, model.template, native)
     plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())
     if any(few + more) or not plain or manifest.placement == "plaintext" or manifest.training.packing:
         from contracts import manifest_options

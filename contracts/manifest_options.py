@@ -24,6 +24,9 @@ def faults(manifest: Manifest) -> dict[str, bool]:
         manifest.model.template is not None
     ) == kinds.isdisjoint(CONVERSATIONS)
     found["questions with choices are of datasets of one kind"] = CHOSEN in kinds and len(kinds) > 1
+    if manifest.masking is not None and manifest.masking.passes:
+        # The files that Gramine's manifest trusts are those of the lock, and the library is not among them.
+        found["passes in C do not go with the runtime sgx yet"] = manifest.runtime == "sgx"
     if manifest.front is not None:
         found |= _of_front(manifest)
     if manifest.aggregation.privacy is not None:

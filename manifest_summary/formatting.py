@@ -16,7 +16,7 @@ def word(name: object) -> str:
         "plaintext": _("PLAINTEXT: baseline, nothing is protected"),
         "accelerator-site": _("the hospitals themselves: each has its own"),
         "accelerator-other": _("somebody else, perhaps"),
-        "passes-native": _("a library in C, which the enclave's measurement pins"),
+        "passes-native": _("a library in C, of which the enclave's program names the hash"),
         "sequence-classification": _("sorting texts"),
         "token-classification": _("tagging words"),
         "causal-lm": _("writing text"),

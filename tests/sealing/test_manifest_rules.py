@@ -24,6 +24,7 @@ from contracts.manifest import (
     Training,
     parse,
 )
+from contracts.policy import CollateralFloor
 from contracts.refusal import Refusal
 
 MANIFEST = parse((Path(__file__).parent / "vectors" / "manifest.json").read_bytes())
@@ -31,6 +32,17 @@ PLAIN = Aggregation("fedavg", 2, 600)
 SITE = Privacy("site", 1.0, 1e-5)
 RECORD = Privacy("record", 1.0, 1e-5, gradient_clip=1.0)
 MASKED = {"placement": "masked", "masking": Masking()}
+NATIVE = {"placement": "masked", "masking": Masking(passes="native")}
+SGX: dict[str, Any] = {
+    "runtime": "sgx",
+    "policy": msgspec.structs.replace(
+        MANIFEST.policy,
+        root="intel",
+        minimum_tcb_evaluation=17,
+        floors=(CollateralFloor("0" * 12, "processor", 1, 2, 3, 4, 5, 6, 7, 8),),
+    ),
+    "sites": tuple(msgspec.structs.replace(site, development_key=False) for site in MANIFEST.sites),
+}
 MOMENTUM, ADAM = ServerOptimizer("fedavgm", 1.0, 0.9), ServerOptimizer("fedadam", 0.01, 0.9, 0.99, 1e-3)
 SPLIT = {"method": "method-2", "adapter": Spf(25.0, 25.0), "split": Split(1)}
 
@@ -131,12 +143,15 @@ def packing(tokens: int) -> Training:
 
 KEPT["rows that stand together"] = changed(**CHAT, training=packing(4096))
 KEPT["answers that are chosen"] = choosing()
+KEPT["passes in C"] = changed(**NATIVE)
+KEPT["masks without them under SGX"] = changed(**MASKED, **SGX)
 KEPT["tags of two types"] = tagging("O", "B-a", "I-a", "B-b", "I-b")
 BROKEN = {
     "packed texts that are sorted": changed(training=packing(4096), **rules()),
     "packed rows behind a prefix": changed(**{**CHAT, "adapter": Prefix(4)}, training=packing(4096)),
     "packed rows of noise": changed(**{**CHAT, **rules(privacy=RECORD)}, training=packing(4096)),
     "sequences without room for a row": changed(**CHAT, training=packing(8)),
+    "passes in C under SGX": changed(**NATIVE, **SGX),
     "questions with choices beside others": choosing(beside=True),
     "chosen answers that are written too": choosing(**WRITES),
     "answers to texts that are sorted": changed(**WRITES, **rules()),

@@ -90,7 +90,8 @@ class AdapterForm(StepForm):
     native_passes = forms.BooleanField(
         label=_("Put masks on in C"), required=False,
         help_text=_("The same numbers, sooner. Each hospital then needs the package fedslice-kernels, as the "
-                    "coordinator offers it, signed; where it is missing, the enclave refuses to compute."),
+                    "coordinator offers it, signed; where it is missing, the enclave refuses to compute. "
+                    "Not under SGX yet."),
     )  # fmt: skip
 
     MASKED: ClassVar = ("repetitions", "vault_bytes", "accelerator", "native_passes")
