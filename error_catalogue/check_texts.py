@@ -177,7 +177,9 @@ NESTED = {
     "sent", "signer", "store", "third", "which",
 }  # fmt: skip
 """What varies and may be a text of this kind. Everything else is a name or a number, and stays."""
-ONE_WORD = {"host", "port", "n", "days", "day", "seconds"}
+WITHIN = ("{first} and {second}", "{first}; and {second}")
+"""So loose that they are looked for only within another text of this kind."""
+ONE_WORD = {"address", "host", "port", "n", "days", "day", "seconds"}
 _ = words("error_catalogue")
 _leaving = words("manifest_summary")
 
@@ -187,15 +189,18 @@ def readable(text: str) -> str:
     return text if language() == ENGLISH else "\n".join(map(_line, text.splitlines()))
 
 
-def _line(text: str) -> str:
+def _line(text: str, *, within: bool = False) -> str:
     if (
         text and (said := _leaving(text)) != text
     ):  # what leaves a hospital, in the words of what it reads and signs
         return said
     for pattern, template in _patterns():
-        if found := pattern.fullmatch(text):
-            parts = found.groupdict().items()
-            return _(template).format_map({name: _line(v) if name in NESTED else v for name, v in parts})
+        if (within or template not in WITHIN) and (found := pattern.fullmatch(text)):
+            parts = {
+                name: _line(part, within=True) if name in NESTED else part
+                for name, part in found.groupdict().items()
+            }
+            return _(template).format_map(parts)
     return text
 
 
@@ -212,16 +217,20 @@ def _own_words(template: str) -> tuple[int, str]:
 
 
 def pattern_of(template: str) -> re.Pattern[str]:
-    """What the template looks like with anything filled in."""
+    """What the template looks like with anything filled in. What is filled in ends where the template's next
+    words begin for the first time: a hospital writes these texts, and where each place could end anywhere, a
+    thousand characters would cost minutes."""
     names: set[str] = set()
-    parts = []
-    for part in re.split(r"(\{\w+\})", template):
-        name = part[1:-1]
-        if not re.fullmatch(r"\{\w+\}", part):
-            parts.append(re.escape(part))
-        elif name in names:
-            parts.append(f"(?P={name})")
+    parts: list[str] = []
+    pieces = re.split(r"(\{\w+\})", template)
+    for words_before, hole in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
+        if parts and words_before and hole:
+            parts[-1] = f"(?>{parts[-1]}{re.escape(words_before)})"
         else:
+            parts.append(re.escape(words_before))
+        if (name := hole[1:-1]) in names:
+            parts.append(f"(?P={name})")
+        elif name:
             names.add(name)
             parts.append(f"(?P<{name}>{'[^ ]' if name in ONE_WORD else '.'}+?)")
     return re.compile("".join(parts))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from error_catalogue import check_texts
 from error_catalogue.check_texts import TEMPLATES, readable
 from outgoing.proxies import proxy_for
 from site_agent import cli
@@ -104,3 +105,37 @@ def test_the_terminal_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["--language", "de", "--state", str(tmp_path / "state"), "check"]) == 1
     said = capsys.readouterr().out
     assert "Arbeitsspeicher" in said and "in diesem Rechner" in said and "in this machine" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- What goes out: " + "; " * 490,
+        "- What goes out: " + " and ; " * 140 + ".",
+        "no connection: " + "the certificate is for , not for ; " * 25,
+        "\n".join(["- Destination: " + "; and " * 40 + "."] * 8),
+    ],
+)
+def test_what_a_hospital_makes_up_costs_little(text: str) -> None:
+    """A hospital writes these texts: where each place of a template could end anywhere, a thousand characters
+    took a minute, and so would this. Counted are the steps from text to text, and no clock."""
+    asked = 0
+
+    def counting(part: str, **how: bool) -> str:
+        nonlocal asked
+        asked += 1
+        return original(part, **how)
+
+    original, check_texts._line = check_texts._line, counting  # type: ignore[assignment]
+    try:
+        with speaking("de"):
+            readable(text)
+    finally:
+        check_texts._line = original
+    assert asked < 1000
+
+
+@pytest.mark.parametrize("text", ["the disk and the clock disagree", "two words answers", "a; and b"])
+def test_what_fits_no_text_of_ours_stays_as_it_is(text: str) -> None:
+    with speaking("de"):
+        assert readable(text) == text
