@@ -201,10 +201,21 @@ def draft_entry(
 def leaf_of(draft: LeafEntry) -> tuple[LeafEntry, bytes]:
     """The entry as every reader of its leaf will see it, and the leaf, which is made once.
 
-    Raises: `log.invalid_entry`.
+    Raises: `log.invalid_entry`, also for a number that a reader would refuse: 1e16 is written as an integer
+    that I-JSON does not have (RFC 7493).
     """
     data = encode_entry(draft)
-    return _decoded(data, LeafEntry), data
+    entry = _decoded(data, LeafEntry)
+    if not _exact(entry.body):
+        raise Refusal("log.invalid_entry", fault="a number is beyond 2^53 - 1")
+    return entry, data
+
+
+def _exact(value: Any) -> bool:
+    """Whether no integer in it is beyond what every reader of JSON holds exactly."""
+    if isinstance(value, dict | list):
+        return all(map(_exact, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int) or abs(value) < 2**53
 
 
 def encode_entry(entry: LeafEntry) -> bytes:

@@ -116,7 +116,7 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
         )
         for name, share in zip(("token_accuracy", "exact_match", "stop_rate"), shares, strict=True):
             numbers[name] = to_grain(share, grain(scores.rows))
-        if loss is not None and loss < 700:
+        if loss is not None and loss < 36:  # else it is beyond the integers of JSON
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers
     numbers["accuracy"] = to_grain(rates.accuracy(scores), grain(scores.rows))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -76,10 +77,11 @@ def person_id(actor: str) -> str:
     return f"user:{known or 'gone'}"
 
 
-NEWER = (b'"release":{"answers":', b'"kind":"prompt-choices"', b'"passes":"native"', b'"packing":')
+NEWER = re.compile(rb'"release":\{"answers":|"kind":"prompt-choices"|"passes":"native"|"packing":[0-9]')
 """What stands in the canonical form of a manifest that bounds answers, has questions with choices, has masks
-put on in C, or packs rows, and, as quotes in texts are escaped, in no other: what names such a manifest is of
-the format that has it, all else of the one that 0.1.0 reads."""
+put on in C, or packs rows, and, as quotes in texts are escaped, in no other (but one that spells a label
+`passes` as `native`, which costs it the earlier format, and no more): what names such a manifest is of the
+format that has it, all else of the one that 0.1.0 reads."""
 
 
 def text_hash(text: str) -> str:
@@ -128,7 +130,7 @@ def _is_newer(entry: LeafEntry) -> bool:
     named = {*entry.attachments, manifest_in(entry)}
     manifests = StoredEvidence.objects.filter(pk__in=named - {None}, kind="manifest")
     texts = [bytes(data) for data in manifests.values_list("data", flat=True)]
-    return any(part in text for text in texts for part in NEWER)
+    return any(map(NEWER.search, texts))
 
 
 def _require_own_policy(entry: LeafEntry) -> None:

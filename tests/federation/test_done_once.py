@@ -56,3 +56,11 @@ def test_an_append_makes_its_entry_canonical_once_and_it_is_what_every_reader_fi
     assert len(made) == 1
     read = entries.parse_entry(row.data.encode())
     assert msgspec.to_builtins(read.body) == {"n": 1, "of": ["a", None], "z": {"a": 0, "é": 2**53 - 1}}
+
+
+@pytest.mark.parametrize("number", [1e16, 2.0**53, -1.5e20])
+def test_a_number_that_no_reader_would_take_is_not_appended(number: float) -> None:
+    """Its canonical form is an integer beyond 2^53 - 1: such a leaf could be read by nobody, ever."""
+    with pytest.raises(Refusal) as refusal:
+        log.append("test.entry", {"deep": [{"n": number}]})
+    assert refusal.value.code == "log.invalid_entry"
