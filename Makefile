@@ -25,7 +25,7 @@ help: ## List the targets
 
 setup: .venv/.installed .venv/.kernels ## Install what FedSlice runs on, and build the kernels in C where a compiler is
 
-setup-dev: .venv/.installed-dev ## … and what tests and lint need
+setup-dev: .venv/.installed-dev .venv/.kernels ## … and what tests and lint need
 
 .venv/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 2; }
