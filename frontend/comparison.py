@@ -116,6 +116,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "method": (("method",), _l("Method")),
     "placement": (("placement",), _l("Placement")),
     "runtime": (("runtime",), _l("Runtime")),
+    "passes": (("masking", "passes"), _l("Masks put on by")),
     "hospitals": (("sites",), _l("Hospitals")),
     "tokens": (("model", "max_tokens"), _l("Tokens")),
     "rounds": (("training", "rounds"), _l("Rounds")),

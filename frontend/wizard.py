@@ -66,8 +66,8 @@ def make(step: WizardStep, user: User, study: Study | None, data: QueryDict | No
 
 
 def datasets_to_begin_with(user: User, task: Any) -> list[Dataset]:
-    """What a lead's first draft begins with: all that is on offer, where nothing is to be chosen or decided.
-    Each hospital offers one dataset that the task can use, of one kind, with no labels that look alike."""
+    """What a lead's first draft begins with, and its review shows: all that is on offer, where each hospital
+    offers one dataset that the task can use, of one kind, with no labels that look alike."""
     if Study.objects.filter(lead=user).exists():
         return []
     found = [dataset for dataset in on_offer(user) if dataset.kind in KINDS[task]]

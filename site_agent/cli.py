@@ -307,6 +307,9 @@ def run_enrol(chosen: argparse.Namespace) -> int:
         remains if ready else (marked("fix what failed above, then: python -m site_agent check"), *remains)
     ):
         say(f"  - {_(step)}")
+    if chosen.goes_on and not ready:
+        say(_("\nThe agent was not started. Once nothing fails: python -m site_agent run"))
+        return 1
     if chosen.goes_on:
         say(_("\nThe agent runs now, until Ctrl-C; what remains is typed in another window."))
         return _work(chosen.state)

@@ -24,7 +24,7 @@ def test_an_update_of_a_gigabyte_goes_through(tmp_path: Path, where: str) -> Non
     assert found["aggregator_more_mb"] < 1.15 * found["update_megabytes"], "opened once"
 
 
-def test_the_memory_of_all_is_flat_in_the_size_of_a_feature_set(tmp_path: Path) -> None:
+def test_a_feature_set_of_two_gigabytes_goes_through_in_little_memory(tmp_path: Path) -> None:
     found = features(tmp_path, 200.0, 10, "folder")
     assert found["kept_mb"] > 2097
     for process in ("agent", "web", "worker"):

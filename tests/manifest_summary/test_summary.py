@@ -130,6 +130,22 @@ KINDS = {
             for site in sites()
         ),
     ),
+    "questions with choices, packed": manifest(
+        model=ModelSpec("m", "causal-lm", {"a": "0" * 64}, (), 128, template="model"),
+        training=Training(2, 1, 8, 0.001, 7, packing=256),
+        sites=tuple(
+            msgspec.structs.replace(
+                site, dataset=msgspec.structs.replace(site.dataset, kind="prompt-choices")
+            )
+            for site in sites()
+        ),
+    ),
+    "masked in C": manifest(
+        placement="masked",
+        masking=Masking(passes="native"),
+        runtime="development",
+        policy=Policy("development", "1" * 64, (SGX,)),
+    ),
     "plaintext": manifest(
         placement="plaintext",
         runtime="development",

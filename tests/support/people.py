@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.installation import DEVELOPMENT, PASSWORD, Agent, Installation
 
-PATIENCE = 20_000
+PATIENCE = 60_000
 """Milliseconds a page may take before a journey fails: it shares two cores with the rest of the suite."""
 expect.set_options(timeout=PATIENCE)
 

@@ -26,8 +26,12 @@ _word = lazy(word, str)  # in the language of who reads the form
 RELEASES = [(name, _word(name)) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
 
 
-USUAL_RATES = {"lora": "0.002", "prefix": "0.01", "spf": "0.0005"}
-"""By kind of adapter, of a small encoder that sorts texts: searched on validation rows (docs/results.md)."""
+SEARCHED = {
+    "lora": (_("LoRA at every linear layer"), "0.002"),
+    "prefix": (_("P-Tuning v2"), "0.01"),
+    "spf": (_("SPF behind the third of six layers"), "0.0005"),
+}
+"""By kind of adapter: what was tuned in the search, and the rate that it found (docs/results.md)."""
 
 
 class TrainingForm(StepForm):
@@ -251,8 +255,9 @@ class TrainingForm(StepForm):
         ]
         if self.plan.get("task", "sequence-classification") == "sequence-classification":
             kind = "spf" if self.plan.get("method") == "method-2" else self.plan.get("adapter", "lora")
-            said = _("Searched for small encoders with what is tuned here, on validation rows: %(rate)s.")
-            self.fields["learning_rate"].help_text = said % {"rate": decimal(USUAL_RATES[kind])}
+            said = _("Searched on validation rows of small encoders, for %(what)s: %(rate)s.")
+            what, rate = SEARCHED[kind]
+            self.fields["learning_rate"].help_text = said % {"what": what, "rate": decimal(rate)}
         if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]

@@ -203,6 +203,8 @@ document.addEventListener("DOMContentLoaded", () => {
 // A page that loads itself again, as it has moved on, keeps what somebody is typing; nothing stays behind.
 const WRITING = () => [...document.querySelector("main").querySelectorAll("textarea[id], input[type=text][id], input:not([type])[id]")];
 const DESK = "typed " + location.pathname;
+// Whoever comes to another page first, somebody else after a sign-out perhaps, finds nothing of it.
+for (const key of Object.keys(sessionStorage)) if (key.startsWith("typed ") && key !== DESK) sessionStorage.removeItem(key);
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (event.detail.xhr.getResponseHeader("HX-Refresh") !== "true") return;
   const typed = WRITING().filter((field) => field.value !== field.defaultValue).map((field) => [field.id, field.value]);
