@@ -128,5 +128,5 @@ def test_its_model_serves_once_both_hospitals_have_signed_that_it_does(
     bethany.run("approve", "--yes", "--hash", shown)
     assert '"probabilities"' in anna.run(*text)
     heads = serving.get_by_role("columnheader").all_text_contents()
-    answered = serving.get_by_role("row", name=HOSPITALS[0]).get_by_role("cell").nth(heads.index("Requests"))
+    answered = serving.get_by_role("row", name=HOSPITALS[0]).get_by_role("cell").nth(heads.index("Texts"))
     expect(answered).to_have_text("1")
