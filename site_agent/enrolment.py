@@ -22,6 +22,9 @@ from site_agent.storage import Storage
 from site_agent.transport import Coordinator
 from site_agent.witness import LogWitness
 
+ENROLMENT_PATIENCE = 15.0
+"""Seconds: whoever enrols a hospital waits at the terminal, and can give the command again."""
+
 
 def connect(state: State, **options: object) -> Coordinator:
     """The line to the coordinator that this state folder is enrolled with, as this site."""
@@ -101,7 +104,7 @@ def enrol(
             "runtime": runtime,
             "platform_key_pem": create_platform(state.platform).decode() if needs_platform(runtime) else None,
         }
-        answer = coordinator.call("POST", "enrol", body)
+        answer = coordinator.call("POST", "enrol", body, patience=ENROLMENT_PATIENCE)
     given = answer.body.get("name") if isinstance(answer.body, dict) else None
     if needs_platform(runtime):
         install_platform(state.platform, answer.field("pck_chain", str))

@@ -52,8 +52,8 @@ BROKEN: list[tuple[dict[str, str], str]] = [
 def enrolments(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[Future[subprocess.CompletedProcess[str]]]]:
-    """An enrolment in each broken environment, side by side: an agent tries for half a minute before it says
-    that the coordinator cannot be reached."""
+    """An enrolment in each broken environment, side by side: an agent tries for a while before it says that
+    the coordinator cannot be reached."""
     with ThreadPoolExecutor(4) as pool:
         yield [
             pool.submit(
