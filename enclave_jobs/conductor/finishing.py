@@ -13,6 +13,7 @@ from contracts.refusal import Refusal
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.conductor import features
+from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.enclaves.transitions import ENCLAVE
 from enclave_jobs.jobs import leases
@@ -81,7 +82,7 @@ def stop_enclaves(run_id: str) -> None:
     for enclave in Enclave.objects.filter(
         run_id=run_id, state__in=(EnclaveState.STARTING, EnclaveState.READY), serves=False, releases=False
     ):
-        client.stop(enclave.pk)
+        enclaves.stop_there(enclave)
         move(enclave, ENCLAVE, enclave.state, EnclaveState.STOPPED)
     _stop_left_behind(run_id)
     client.forget(run_id)

@@ -2,8 +2,10 @@
 
 What an enclave seals for itself opens on its machine alone, so most runs wait for theirs. Where nothing was
 published yet there is no such state; where the hospitals hold shares of its key (a TEE without a sealing key,
-TDX), they bring it back to any enclave that they have attested. A machine that is only cut off may have its
-enclave still: two of one run are a fork, which the hospitals notice (docs/rollback.md).
+TDX), they bring it back to any enclave that they have attested. A machine that the operator has taken out of
+the pool is not waited for: what does not open elsewhere ends then, with `run.state_sealed_elsewhere`. The
+enclaves that serve or release go by the same rule. A machine that is only cut off may have its enclave still:
+two of one run are a fork, which the hospitals notice (docs/rollback.md).
 """
 
 from __future__ import annotations
@@ -36,22 +38,31 @@ AWAY_SECONDS: Final = 15
 def consider(run: Run, refusal: Refusal, began: Position | None) -> bool:
     """A step that began at this position met this refusal: whether the run was given to another machine for
     it. Looking takes seconds, and another worker may have done so meanwhile: its new enclave stays."""
-    if refusal.code != AWAY or not settings.SUPERVISORS or not _away_for_long(run):
-        return False
-    enclave = Enclave.objects.filter(run=run).order_by("-epoch").first()
-    try:
-        if enclave is None or _answers(enclave.supervisor) or not restoring.opens_anywhere(run):
-            return False
-        home = pool.place(manifest_of(run).runtime)
-    except Refusal as other:
-        logger.info("run %s stays for now: %s", run.pk, other.code)
+    if not leaves(run, refusal):
         return False
     with transaction.atomic():
         Run.objects.select_for_update().filter(pk=run.pk).first()
         if position(run.pk) != began:
             return False
-        logger.warning("run %s leaves %s, which is away, for %s", run.pk, enclave.supervisor, home)
         restarting.lost(run, refusal)
+    return True
+
+
+def leaves(run: Run, refusal: Refusal) -> bool:
+    """Whether what the run's last enclave was for shall go on at another machine for this refusal."""
+    if refusal.code != AWAY or not settings.SUPERVISORS or not _away_for_long(run):
+        return False
+    enclave = Enclave.objects.filter(run=run).order_by("-epoch").first()
+    try:
+        if enclave is None or _answers(enclave.supervisor):
+            return False
+        if not pool.is_gone(enclave.supervisor) and not restoring.opens_anywhere(run):
+            return False
+        home = pool.place(manifest_of(run).runtime)
+    except Refusal as other:
+        logger.info("run %s stays for now: %s", run.pk, other.code)
+        return False
+    logger.warning("run %s leaves %s, which is away, for %s", run.pk, enclave.supervisor, home)
     went_well(run)
     return True
 

@@ -18,7 +18,7 @@ from contracts.release_check import check_release, parse_release
 from contracts.releases import EXPORT
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs.models import Blob, BlobKind
-from enclave_jobs.conductor import attesting, dispatch, methods, starting
+from enclave_jobs.conductor import attesting, dispatch, methods, moving, restoring, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
@@ -43,6 +43,8 @@ def advance(run_id: str) -> None:
             enclaves.stop(run_id, releases=True)
     except Refusal as refusal:
         _judge(release, refusal)
+    else:
+        moving.went_well(release.run)
 
 
 def remove_outdated() -> None:
@@ -107,7 +109,7 @@ def _ready(release: Release, enclave: Enclave, manifest: Manifest) -> bool:
 
 def _enclave(release: Release, manifest: Manifest) -> Enclave:
     """The enclave that releases; the same for everybody who asks."""
-    home = enclaves.home_of(release.run, manifest.runtime)
+    home = enclaves.home_of(release.run, manifest.runtime, lambda: restoring.opens_anywhere(release.run))
     with transaction.atomic():
         Release.objects.select_for_update().get(pk=release.pk)
         found = enclaves.living(release.run_id, releases=True).first()
@@ -117,8 +119,10 @@ def _enclave(release: Release, manifest: Manifest) -> Enclave:
 
 
 def _judge(release: Release, refusal: Refusal) -> None:
-    """A dead enclave is replaced, a passing trouble is left to the sweep, anything else ends the try."""
-    if is_loss(refusal):
+    """A dead enclave is replaced, as is one whose machine stays away where another will do; a passing trouble
+    is left to the sweep, anything else ends the try."""
+    releasing = release.state == ReleaseState.RELEASING
+    if is_loss(refusal) or (releasing and moving.leaves(release.run, refusal)):
         with transaction.atomic():
             Release.objects.filter(pk=release.pk).update(losses=release.losses + 1)
             enclaves.give_up(release.run_id, releases=True)

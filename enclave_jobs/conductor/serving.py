@@ -11,7 +11,7 @@ from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.serving_calls import REVOKE, SERVE, RevokeArguments, ServeArguments
-from enclave_jobs.conductor import attesting, dispatch, shares, starting
+from enclave_jobs.conductor import attesting, dispatch, moving, restoring, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
@@ -41,6 +41,8 @@ def advance(run_id: str) -> None:
                 enclaves.stop(run_id, serves=True)
     except Refusal as refusal:
         _judge(service, refusal)
+    else:
+        moving.went_well(service.run)
 
 
 def lost(run_id: str, code: str) -> None:
@@ -85,7 +87,7 @@ def _attested(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
 
 def _enclave(service: Service, manifest: Manifest) -> Enclave | None:
     """The enclave that is being started; the same for everybody who asks."""
-    home = enclaves.home_of(service.run, manifest.runtime)
+    home = enclaves.home_of(service.run, manifest.runtime, lambda: restoring.opens_anywhere(service.run))
     with transaction.atomic():
         if Service.objects.select_for_update().get(pk=service.pk).state != ServiceState.STARTING:
             return None
@@ -103,11 +105,13 @@ def _look_after(service: Service) -> None:
 
 
 def _judge(service: Service, refusal: Refusal) -> None:
-    """A dead enclave is replaced, a passing trouble is left to the sweep, anything else ends the service."""
+    """A dead enclave is replaced, as is one whose machine stays away where another will do; a passing trouble
+    is left to the sweep, anything else ends the service."""
     run_id, state = service.run_id, service.state
-    if is_loss(refusal) and state == ServiceState.SERVING:
+    is_lost = is_loss(refusal) or (state in queries.ACTIVE and moving.leaves(service.run, refusal))
+    if is_lost and state == ServiceState.SERVING:
         lost(run_id, refusal.code)
-    elif is_loss(refusal) and state == ServiceState.STARTING:
+    elif is_lost and state == ServiceState.STARTING:
         with transaction.atomic():
             Service.objects.filter(pk=service.pk).update(losses=service.losses + 1)
             enclaves.give_up(service.run_id, serves=True)

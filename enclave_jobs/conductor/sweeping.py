@@ -6,6 +6,9 @@ It makes the database the truth, and messages a hint.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from contracts.refusal import Refusal
 from enclave_jobs.base_models import model_jobs
 from enclave_jobs.blobs import uploads
 from enclave_jobs.conductor import contributions, dispatch, releasing
@@ -14,6 +17,7 @@ from enclave_jobs.jobs import leases
 from enclave_jobs.releases import queries as releases
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.serving import queries as serving
+from enclave_jobs.supervisor import pool
 from federation.upkeep import forget_expired
 
 OVER = (RunState.FINISHED, RunState.FAILED, RunState.CANCELLED)
@@ -48,8 +52,11 @@ def sweep() -> None:
 
 
 def upkeep() -> None:
-    """Uploads that nobody goes on with, released files that were kept long enough, and the control plane's
-    expired nonces and token ids."""
+    """Enclaves that their runs have left, uploads that nobody goes on with, released files that were kept for
+    long enough, and the control plane's expired nonces and token ids."""
+    for address in pool.known():
+        with suppress(Refusal):  # one that is away is looked at when it is back
+            pool.stop_left_behind(address)
     uploads.remove_abandoned()
     releasing.remove_outdated()
     forget_expired()

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from attestation.appraisal import Appraisal
 from contracts.evidence import Evidence
+from contracts.refusal import Refusal
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.enclaves.transitions import ENCLAVE
 from enclave_jobs.jobs import leases
@@ -21,11 +22,15 @@ from federation.transitions import move
 def home_of(run: Run, runtime: str, opens_anywhere: Callable[[], bool] = lambda: False) -> str:
     """Where a run's next enclave belongs: with its others, whose state opens there. The first goes to the
     supervisor of the pool that has most room, or without a pool to the caller's own machine; so does one that
-    comes after a lost one, where the state of that `opens_anywhere`.
+    comes after a lost one, where the state of that `opens_anywhere`. Where the operator has taken the
+    machine out of the pool, it is another supervisor of that machine, else any: the enclave finds out whether
+    the state opens there.
 
     Raises: as `pool.place` and `opens_anywhere`.
     """
     last = Enclave.objects.filter(run=run).order_by("-epoch").first()
+    if last is not None and pool.is_gone(last.supervisor):
+        return pool.beside(last.supervisor) or pool.place(runtime)
     moves = settings.SUPERVISORS and last is not None and last.state == EnclaveState.LOST and opens_anywhere()
     if last is not None and not moves:
         return last.supervisor
@@ -69,11 +74,24 @@ def living(run_id: str, **purpose: bool) -> QuerySet[Enclave]:
 def stop(run_id: str, **purpose: bool) -> None:
     """Stop those for this purpose: nobody needs them any more.
 
-    Raises: as `client.stop`.
+    Raises: as `stop_there`.
     """
     for enclave in living(run_id, **purpose):
-        client.stop(enclave.pk)
+        stop_there(enclave)
         _over(enclave, EnclaveState.STOPPED)
+
+
+def stop_there(enclave: Enclave) -> None:
+    """Have its supervisor stop it. One that was taken out of the pool, and does not answer, has none any
+    more.
+
+    Raises: as `client.stop`.
+    """
+    try:
+        client.stop(enclave.pk)
+    except Refusal as refusal:
+        if refusal.code != "supervisor.unreachable" or not pool.is_gone(enclave.supervisor):
+            raise
 
 
 def give_up(run_id: str, **purpose: bool) -> None:

@@ -65,11 +65,40 @@ def known() -> list[str]:
     return sorted({*own, *settings.SUPERVISORS, *held.values_list("supervisor", flat=True).distinct()})
 
 
-def drained(address: str) -> int:
-    """How many enclaves that live there keep it from being stopped without a loss: entered, or still listed.
+def is_gone(address: str) -> bool:
+    """Whether the operator has taken it out of the pool."""
+    ours = {*settings.SUPERVISORS, settings.SUPERVISOR_ADDRESS, ""}
+    return bool(settings.SUPERVISORS) and address not in ours
+
+
+def beside(address: str) -> str | None:
+    """Another supervisor of the pool on that machine, as while one is upgraded."""
+    machine = address.rpartition(":")[0]
+    return next((each for each in settings.SUPERVISORS if each.rpartition(":")[0] == machine), None)
+
+
+def stop_left_behind(address: str) -> int:
+    """Stop what a supervisor still has of enclaves that are entered as over: their runs have gone on without
+    them while it was cut off. How many there were.
 
     Raises: as `client.room`.
     """
+    over = Enclave.objects.filter(
+        pk__in=client.room(address).enclaves, state__in=(EnclaveState.LOST, EnclaveState.STOPPED)
+    )
+    for enclave in over:
+        logger.warning("enclave %s, which its run has left, is stopped at %s", enclave.pk, address)
+        client.stop(enclave.pk)
+    return len(over)
+
+
+def drained(address: str) -> int:
+    """How many enclaves that live there keep it from being stopped without a loss: entered, or still listed.
+    Those that their runs have left are stopped.
+
+    Raises: as `client.room`.
+    """
+    stop_left_behind(address)
     rows = Enclave.objects.filter(
         supervisor=address, state__in=(EnclaveState.STARTING, EnclaveState.READY)
     ).values_list("pk", flat=True)

@@ -13,11 +13,13 @@ import pytest
 from benchmarks.fleet_runs import consortium_of
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import advancing, moving, restarting, restoring
+from enclave_jobs.conductor import advancing, moving, releasing, restarting, restoring, serving
 from enclave_jobs.conductor.position import position
 from enclave_jobs.enclaves import services as enclaves
-from enclave_jobs.enclaves.models import EnclaveState
+from enclave_jobs.enclaves.models import Enclave, EnclaveState
+from enclave_jobs.releases.models import Release
 from enclave_jobs.runs.models import Run
+from enclave_jobs.serving.models import Service
 from enclave_jobs.supervisor import client, pool
 from tests.jobs.cast import Scene, make_scene
 from tests.jobs.driver import Hospital
@@ -149,3 +151,85 @@ def test_a_machine_that_was_back_meanwhile_is_given_its_time_again(scene: Scene)
     waited(scene, moving.AWAY_SECONDS + 1)
     assert considered(scene, AWAY)
     assert moving.redis_client().get(f"fedslice:away:{scene.run.pk}") is None, "the new machine has its own"
+
+
+def test_a_machine_that_was_taken_out_of_the_pool_is_not_waited_for(
+    scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its state is worth elsewhere, the next enclave finds out: `run.state_sealed_elsewhere` ends it."""
+    monkeypatch.setattr(restoring, "opens_anywhere", lambda run: False)
+    Enclave.objects.update(supervisor="a:1")
+    waited(scene, moving.AWAY_SECONDS + 1)
+    assert not considered(scene, AWAY), "it may come back"
+    settings.SUPERVISORS = ["b:1", "c:1"]
+    waited(scene, moving.AWAY_SECONDS + 1)
+    assert considered(scene, AWAY)
+    assert enclaves.home_of(scene.run, "development") == "b:1"
+    settings.SUPERVISORS = ["a:2", "b:1"]
+    assert enclaves.home_of(scene.run, "development") == "a:2", "the same machine, upgraded"
+
+
+@pytest.fixture(params=["serves", "releases"])
+def after(request: pytest.FixtureRequest, scene: Scene) -> Any:
+    """A run that is over, whose model is served or about to be released, at a machine that is away; the step,
+    and what it is for."""
+    Run.objects.update(state="finished")
+    Enclave.objects.update(supervisor="a:1", **{request.param: True})
+    if request.param == "serves":
+        enclave = scene.enclave.pk
+        return Service.objects.create(run=scene.run, state="serving", enclave=enclave), serving, "starting"
+    asked = {"rule": "export", "receipt": "1" * 64, "asked_by": scene.run.study.lead}
+    return Release.objects.create(run=scene.run, state="releasing", **asked), releasing, "releasing"
+
+
+def away(scene: Scene, monkeypatch: pytest.MonkeyPatch, anywhere: bool) -> None:
+    def refusing(*_arguments: Any, **_options: Any) -> None:
+        raise AWAY
+
+    for call in ("is_running", "start", "call", "stop"):
+        monkeypatch.setattr(client, call, refusing)
+    monkeypatch.setattr(restoring, "opens_anywhere", lambda run: anywhere)
+    waited(scene, moving.AWAY_SECONDS + 1)
+
+
+@pytest.mark.parametrize("how", ["its shares open it", "the machine is gone"])
+def test_what_serves_and_releases_leaves_a_machine_that_is_lost(
+    scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch, after: Any, how: str
+) -> None:
+    about, module, state = after
+    away(scene, monkeypatch, how == "its shares open it")
+    if how == "the machine is gone":
+        settings.SUPERVISORS = ["b:1", "c:1"]
+    module.advance(scene.run.pk)
+    scene.enclave.refresh_from_db()
+    about.refresh_from_db()
+    assert (scene.enclave.state, about.state, about.losses) == (EnclaveState.LOST, state, 1)
+    module.advance(scene.run.pk)
+    again = Enclave.objects.filter(run=scene.run).latest("epoch")
+    assert (again.supervisor, again.state) == ("b:1", EnclaveState.STARTING)
+
+
+def test_what_serves_and_releases_waits_for_a_machine_that_may_come_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, after: Any
+) -> None:
+    about, module, _state = after
+    before = about.state
+    away(scene, monkeypatch, False)
+    module.advance(scene.run.pk)
+    scene.enclave.refresh_from_db()
+    about.refresh_from_db()
+    assert (scene.enclave.state, about.state, about.losses) == (EnclaveState.READY, before, 0)
+
+
+def test_what_nobody_wants_any_more_is_over_though_its_machine_is_gone(
+    scene: Scene, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run.objects.update(state="finished")
+    Enclave.objects.update(supervisor="a:1")
+    away(scene, monkeypatch, False)
+    with pytest.raises(Refusal, match=AWAY.code):
+        enclaves.stop(scene.run.pk)
+    settings.SUPERVISORS = ["b:1", "c:1"]
+    enclaves.stop(scene.run.pk)
+    scene.enclave.refresh_from_db()
+    assert scene.enclave.state == EnclaveState.STOPPED

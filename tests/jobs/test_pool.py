@@ -138,6 +138,34 @@ def test_a_supervisor_that_is_drained_takes_no_new_run_until_it_may_again(pooled
     assert consortium.finished(run, 300)["state"] == "finished"
 
 
+ANY = "from enclave_jobs.runs.models import Run; print(Run.objects.exists())"
+LEFT_BEHIND = """
+from enclave_jobs.enclaves.models import Enclave
+from enclave_jobs.runs.models import Run
+from enclave_jobs.supervisor import client
+run = Run.objects.first()
+left = Enclave.objects.create(id="left-behind", run=run, epoch=90, program="aggregator", supervisor={there!r})
+while not client.start(left.pk, "aggregator", "development"):
+    pass
+Enclave.objects.update_or_create(pk=left.pk, defaults={{"state": "lost"}})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_draining_stops_an_enclave_that_its_run_has_left(pooled: Pool) -> None:
+    """As on a machine that was cut off for a while: its run has gone on at another one."""
+    consortium, groups, second, _here, there = pooled
+    place = consortium.installation
+    if "True" not in place.shell(ANY):
+        consortium.launch(groups[2], rounds=2, deadline_seconds=600)
+    place.shell(LEFT_BEHIND.format(there=there))
+    wait_for(lambda: len(second.enclaves()) == 1, 30, "it alone lives there")
+    assert "it can be stopped" in place.manage("drain_supervisor", there)
+    wait_for(lambda: not second.enclaves(), 30, "it has ended")
+    place.manage("drain_supervisor", there, "--back")
+
+
 ROOMS = {
     "a:1": Room(8 * GIB, ("development",), False, {}),
     "b:1": Room(9 * GIB, ("development", "sgx"), False, {}),
