@@ -27,6 +27,7 @@ TEMPLATES = (
     "Fix the first red row above. If there is none, a proxy or your network's sign-in page may have answered "
     "instead of the coordinator: give your network team the text below.",
     "answers in {took}; this site is {standing} there",
+    "invited", "active", "suspended", "revoked",
     "{seconds} s apart from the coordinator's",
     "Switch time synchronisation on: timedatectl set-ntp true",
     "{count}, unchanged on the disk",

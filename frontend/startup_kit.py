@@ -17,7 +17,6 @@ from django.utils.translation import gettext_lazy as _
 
 SUMS, SIGNATURE, KEY = "SHA256SUMS", "SHA256SUMS.sig", "release.pub"
 
-OWN = "agent/bin/python"
 SYSTEMD, PYTHON, CONTAINER = _("systemd service"), _("Python, by hand"), _("Container")
 
 
@@ -48,10 +47,10 @@ def ways(command: str) -> list[Way]:
     install = (_("Verify and install"), verified("install"))
     proxied = _("Enrol and run: your proxy as above; for an authority of your own add --ca-bundle FILE")
     boxed = _("Enrol and run: with a proxy, put -e HTTPS_PROXY=http://… before the image's name")
-    place = "cd ~/fedslice\n"
+    activated = ". ~/fedslice/agent/bin/activate\n"
     return [
-        Way("systemd", SYSTEMD, [install, (proxied, place + _text("service", words=words, python=OWN))]),
-        Way("python", PYTHON, [install, (proxied, place + _text("enrol", words=words, python=OWN))]),
+        Way("systemd", SYSTEMD, [install, (proxied, activated + _text("service", words=words))]),
+        Way("python", PYTHON, [install, (proxied, activated + _text("enrol", words=words))]),
         Way("container", CONTAINER, [(_("Verify and build"), verified("build")), (boxed, _boxed(words))]),
     ]
 
@@ -61,8 +60,8 @@ def installed(command: str) -> list[Way]:
     words = command.removeprefix("python -m site_agent ")
     once = _("Enrol and run, in one")
     return [
-        Way("python", PYTHON, [(once, _text("enrol", words=words, python="python"))]),
-        Way("systemd", SYSTEMD, [(once, _text("service", words=words, python="python"))]),
+        Way("python", PYTHON, [(once, _text("enrol", words=words))]),
+        Way("systemd", SYSTEMD, [(once, _text("service", words=words))]),
         Way("container", CONTAINER, [(once, _boxed(words))]),
     ]
 

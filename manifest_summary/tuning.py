@@ -62,7 +62,7 @@ def public_front(front: PublicFront | None) -> list[Fact]:
     if front is None:
         return []
     below = _(
-        "what the base model's first %(n)d layers make of its texts: once, before the first round; only the "
+        "what the base model makes of its texts up to layer %(n)d: once, before the first round; only the "
         "layers after them are tuned"
     )
     again = _(

@@ -15,7 +15,7 @@ def install(request: HttpRequest) -> HttpResponse:
     """How it is verified, and what there is."""
     folder = startup_kit.wheelhouse()
     names = sorted(startup_kit.files(folder)) if folder is not None else []
-    context = {"names": names, "block": startup_kit.verified("install")}
+    context = {"names": names, "verified": startup_kit.verified("install")}
     return render(request, "frontend/install/install.html", context)
 
 

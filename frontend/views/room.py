@@ -30,6 +30,7 @@ from frontend.manifests import explained, plan_facts, short_facts
 from frontend.methods import named
 from frontend.older import unreadable_plan, unrunnable
 from frontend.people import named_at
+from frontend.room_receipts import receipts_of
 from frontend.views.acting import person
 from frontend.views.receipts import sheet_of
 from frontend.views.releases import release_of
@@ -115,7 +116,9 @@ def _after(request: HttpRequest, study: Study, user: User) -> dict[str, Any]:
     if wanted and any(line["site_id"] == wanted for line in record):
         sheet = sheet_of(user, run, visible_site(request, wanted))
         shown["sheet"] = render_to_string("frontend/studies/sheet.html", sheet, request)
-    return {"runs": runs, "run": run, "record": record, **shown}
+    own = user.site_id if user.role == Role.SITE_ADMIN else None
+    receipts = receipts_of(runs, user)
+    return {"runs": runs, "run": run, "record": record, "receipts": receipts, "own": own, **shown}
 
 
 def _record(run: Run, user: User) -> list[dict[str, Any]]:

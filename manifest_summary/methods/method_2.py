@@ -53,7 +53,7 @@ def begins(manifest: Manifest) -> list[Fact]:
 def leaving(manifest: Manifest) -> list[Fact]:
     """Features and labels, sealed, once."""
     features = _(
-        "the features of its rows (what the base model's first %(cut)d layers make of them) and their "
+        "the features of its rows (what the base model makes of them up to layer %(cut)d) and their "
         "labels, sealed to the attested split server; it keeps them for all rounds"
     )
     unproven = _(

@@ -3,14 +3,18 @@ afterwards."""
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from contracts.receipts import SignedReceipt, verify_receipt
 from enclave_jobs.releases import services as releases
-from enclave_jobs.runs.models import Contribution, Round
+from enclave_jobs.runs.models import Contribution, Round, Run
 from federation.people.models import User
 from federation.sites.models import Site
 from federation.studies import services
@@ -114,6 +118,30 @@ def test_afterwards_it_is_the_record_and_a_hospital_sees_its_own_alone(
     assert "3.0 MiB" in reported and "7.0 MiB" in reported and "Round by round" not in reported
     assert "What left St. Barbara" in seen(lena, run.study, f"?hospital={barbara.site.pk}")
     assert Site.objects.get(pk=barbara.site.pk).name in reported
+
+
+def test_the_room_lists_every_receipt_and_of_other_hospitals_only_how_many_counted(
+    ready: Study, lena: User, alice: User, bob: User, anna: Hospital
+) -> None:
+    run = finished(lena, ready, "export", anna)
+    round = Round.objects.get(run=run)
+    hash = verify_receipt(msgspec.convert(round.receipt, SignedReceipt))
+    for user, rows, size in ((lena, 5, 10), (alice, 5, 10), (bob, 0, 0)):
+        reported = seen(user, run.study)
+        section = reported[reported.index('id="receipts"') :]
+        assert hash in section and "Round 1 of" in section and "1 receipt" in section
+        line = " ".join(re.sub(r"<[^>]*>", " ", section[section.index("<tbody>") :]).split())
+        assert f"1 {rows} {size} B {'3' * 12}… development {hash}" in line, line
+    earlier = Run.objects.create(
+        study=run.study, manifest=run.manifest, manifest_hash="e" * 64, state="finished"
+    )
+    Run.objects.filter(pk=earlier.pk).update(created_at=run.created_at - timedelta(days=1))
+    signed = {**round.receipt, "receipt": {**round.receipt["receipt"], "run": earlier.pk}}
+    Round.objects.create(run=earlier, number=1, state="published", receipt=signed)
+    reported = seen(alice, run.study)
+    sheet = reverse("site-receipts-of-run", args=[anna.site.pk, earlier.pk])
+    assert sheet in reported and reported.count('<details class="pad"') == 2
+    assert "Nothing has left a hospital yet" in reported  # no contribution is on record beside the receipts
 
 
 def test_release_and_serving_are_asked_for_in_the_room_and_count_their_own_signatures(

@@ -64,7 +64,7 @@ CHECKS: list[dict[str, str]] = [
 
 def scores(number: int, shift: float) -> dict[str, float]:
     """What a held-out evaluation says, a little better each round."""
-    accuracy = 0.42 + shift + 0.44 * (1 - 0.6**number)
+    accuracy = min(0.98, 0.42 + shift + 0.44 * (1 - 0.6**number))
     return {
         "accuracy": accuracy,
         "macro_f1": accuracy - 0.03,

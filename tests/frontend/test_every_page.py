@@ -1,7 +1,7 @@
 """Every page in Chromium: axe finds nothing moderate or worse in either theme, nothing is wider than a phone.
 
 `make screenshots` runs this with FEDSLICE_SCREENSHOTS set to a folder: then each page is also drawn, light
-and dark, wide and narrow, in a world that has lived and in an empty one.
+and dark, on a phone, a notebook and a large screen, in a world that has lived and in an empty one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 THEMES = ("light", "dark")
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+HUGE = {"width": 2560, "height": 1440}
 DRAWN = os.environ.get("FEDSLICE_SCREENSHOTS")
 WEIGHTY = ("moderate", "serious", "critical")
 AXE = Axe().axe_script
@@ -56,7 +57,8 @@ def looked_at(page: Page, shown: Shown, folder: str) -> list[str]:
             if violation["impact"] in WEIGHTY:
                 where = [node["html"][:160] for node in violation["nodes"][:3]]
                 faults.append(f"{shown.name} ({shown.who}, {theme}): {violation['id']}: {where}")
-    for width, size in (("wide", WIDE), ("narrow", NARROW)):
+    sizes = {"wide": WIDE, "narrow": NARROW} | ({"huge": HUGE} if DRAWN else {})
+    for width, size in sizes.items():
         page.set_viewport_size(size)  # type: ignore[arg-type]
         inside = page.evaluate("document.documentElement.scrollWidth")
         if inside > size["width"]:

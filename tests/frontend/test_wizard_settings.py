@@ -190,7 +190,7 @@ def test_how_many_layers_a_hospitals_own_machine_computes_comes_into_the_manifes
     assert lead.post(at(shaped, "tuning"), {**asked, "front": 2}).status_code == 302
     review = lead.get(at(shaped, "review"))
     assert review.context["manifest"].front == PublicFront(2, 40)
-    assert "base model’s first 2 layers" in text(review).replace("&#x27;", "’")
+    assert "what the base model makes of its texts up to layer 2" in text(review)
     page = lead.post(at(shaped, "training"), {**TRAINING, "privacy": "record"})
     assert page.status_code == 422 and set(page.context["form"].errors) == {"privacy"}
     # A prefix stands before every layer, and Method 2 has a cut of its own.
@@ -278,7 +278,7 @@ def test_the_review_says_what_leaves_a_hospital_by_method(
     assert sealed in text(lead.get(at(shaped, "review")))
     lead.post(at(shaped, "method"), {"choice": "split"})
     page = text(lead.get(at(shaped, "review")))
-    assert "what the base model&#x27;s first 1 layers make of them" in page and sealed not in page
+    assert "what the base model makes of them up to layer 1" in page and sealed not in page
 
 
 def test_the_advice_starts_from_the_memory_of_the_smallest_hospital(

@@ -271,7 +271,7 @@ def test_who_approves_a_split_run_reads_that_features_leave_and_what_the_server_
 ) -> None:
     changes = {"method": "method-2", "adapter": Spf(25.0, 12.5), "split": Split(2)}
     text = describe(make_manifest(state, dataset, **changes), dataset, SITE)
-    assert "the features of its rows (what the base model's first 2 layers make of them)" in text
+    assert "the features of its rows (what the base model makes of them up to layer 2)" in text
     assert "In every round: nothing of its rows" in text and "sealed to the attested aggregator" not in text
     assert "Tuned attention heads: 25 %" in text and "Tuned dense rows: 12.5 %" in text
     assert "Method 2: split, in the server's enclave" in text and "stay at the hospital: 2" in text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
-import pty
 import shutil
 import subprocess
 import threading
@@ -23,6 +23,7 @@ from frontend import startup_kit
 from site_agent import service_command
 from site_agent.service import settings, unit
 from tests.support.installation import REPOSITORY
+from tests.support.pasting import paste
 
 INSTALL = (REPOSITORY / "frontend/templates/frontend/install/install.sh").read_text().strip()
 NEEDS_SSH = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen here")
@@ -73,24 +74,11 @@ def served(wheels: Path, tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def paste(block: str, home: Path, typed: str) -> tuple[int, str]:
+def typed_into(block: str, home: Path, typed: str) -> tuple[int, str]:
     """What a person does: paste the block into a terminal, and type the fingerprint when asked."""
-    home.mkdir(exist_ok=True)
-    child, terminal = pty.fork()
-    if child == 0:
-        environment = {**os.environ, "HOME": str(home), "no_proxy": "127.0.0.1"}
-        os.execvpe("bash", ["bash", "-c", block], environment)
-    os.write(terminal, f"{typed}\n".encode())
-    said = b""
-    while True:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        said += part
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode()
+    return paste(
+        block, home, [("Fingerprint of the release key", typed)], {**os.environ, "no_proxy": "127.0.0.1"}
+    )
 
 
 @NEEDS_SSH
@@ -102,7 +90,7 @@ class TestTheBlock:
         return block.replace(INSTALL, "echo INSTALLED")
 
     def test_what_the_release_key_signed_is_installed(self, block: str, key: Path, tmp_path: Path) -> None:
-        status, said = paste(block, tmp_path / "home", fingerprint(key))
+        status, said = typed_into(block, tmp_path / "home", fingerprint(key))
         assert (status, "INSTALLED" in said) == (0, True), said
         assert (tmp_path / "home/fedslice/fedslice-0.1-py3-none-any.whl").read_bytes() == b"a wheel"
 
@@ -128,7 +116,7 @@ class TestTheBlock:
         else:
             with (wheels / "SHA256SUMS").open("a") as sums:
                 sums.write(f"{'0' * 64}  requirements.txt\n")
-        status, said = paste(block, tmp_path / "home", typed)
+        status, said = typed_into(block, tmp_path / "home", typed)
         assert status != 0 and "INSTALLED" not in said, said
 
 
@@ -138,6 +126,7 @@ def test_only_what_the_list_names_is_served_and_to_anybody(wheels: Path) -> None
     stranger = Client()
     page = stranger.get(reverse("install")).content.decode()
     assert "fedslice-0.1-py3-none-any.whl" in page and "notes.txt" not in page
+    assert startup_kit.verified("install") in html.unescape(page)
     got = stranger.get(reverse("install-file", args=["SHA256SUMS.sig"]))
     assert b"SSH SIGNATURE" in b"".join(got.streaming_content)
     for name in ("notes.txt", "..", "release"):

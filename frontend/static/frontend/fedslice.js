@@ -149,8 +149,12 @@ document.addEventListener("DOMContentLoaded", () => { showPart(); dress(document
 window.addEventListener("resize", showPlace);
 document.addEventListener("htmx:load", (event) => dress(event.detail.elt));
 
-// Back after signing out: a page that the browser still holds whole is asked for again, and the server says no.
-window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+// Back after signing out: a page that the browser still holds whole is hidden and asked for again, and the server says no.
+window.addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  document.body.hidden = true;
+  location.reload();
+});
 
 // A live page that gets no answer says so, and since when; the first answer takes it back.
 let heardAt = new Date();

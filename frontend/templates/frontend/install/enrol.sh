@@ -1,1 +1,1 @@
-{% autoescape off %}{{ python }} -m site_agent {{ words }} --run{% endautoescape %}
+{% autoescape off %}python -m site_agent {{ words }} --run{% endautoescape %}

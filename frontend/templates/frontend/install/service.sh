@@ -1,2 +1,2 @@
-{% autoescape off %}{{ python }} -m site_agent {{ words }} &&
-{{ python }} -m site_agent service install{% endautoescape %}
+{% autoescape off %}python -m site_agent {{ words }} &&
+python -m site_agent service install{% endautoescape %}
