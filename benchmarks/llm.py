@@ -19,14 +19,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from contracts.manifest import ModelSpec
 
@@ -45,6 +44,7 @@ class Shape:
     vocabulary: int
     rows: int = 4
     tokens: int = 256
+    at_once: int = 1
 
     @property
     def cut(self) -> int:
@@ -53,7 +53,7 @@ class Shape:
 
 
 SHAPES = {
-    "small": Shape(256, 8, 8, 2, 704, 8000, tokens=64),
+    "small": Shape(256, 8, 8, 2, 704, 32000, tokens=64),
     "1.1B": Shape(2048, 22, 32, 4, 5632, 32000),
     "wide": Shape(4096, 2, 32, 8, 14336, 128256, rows=2, tokens=128),
     "8B": Shape(4096, 32, 32, 8, 14336, 128256, rows=2, tokens=128),
@@ -64,6 +64,7 @@ GOALS = {
     "8B": dict.fromkeys(("streamed", "tail", "slice_behind_front"), 12.0),
 }
 """GiB of peak memory."""
+PROCESSES = ("front", "streamed", "tail", "slice", "slice_behind_front", "inside")
 
 
 def make(shape: Shape, folder: Path) -> None:
@@ -112,9 +113,11 @@ def make(shape: Shape, folder: Path) -> None:
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     words = base_models.resolve(base_models.EMBEDDED)  # a tokenizer that nobody asks
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+    for name in ("tokenizer.json", "vocab.txt", "special_tokens_map.json"):
         if (words / name).is_file():
             shutil.copy(words / name, folder / name)
+    known = json.loads((words / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**known, "eos_token": "[SEP]"}))
 
 
 def pinned(folder: Path, shape: Shape) -> ModelSpec:
@@ -125,117 +128,20 @@ def pinned(folder: Path, shape: Shape) -> ModelSpec:
     kept = folder / "pins"
     if not kept.exists():
         kept.write_text(json.dumps(pin(folder)))
-    return ModelSpec("random", "causal-lm", json.loads(kept.read_text()), (), shape.tokens)
-
-
-def front(shape: Shape, folder: Path, room: int | None = None) -> float:
-    """CPU seconds of the public front over a step's texts."""
-    from enclave.slicing.halves import open_front
-
-    half, _ = open_front(folder, pinned(folder, shape), shape.cut, room=room)
-    return _warm(lambda: half(*_texts(shape)))
-
-
-def tail(shape: Shape, folder: Path) -> float:
-    """CPU seconds of a step of Method 2's tail."""
-    import torch
-
-    from contracts.manifest import Spf
-    from enclave.slicing.halves import open_tail
-    from enclave.slicing.spf import tune
-
-    half = open_tail(folder, pinned(folder, shape), shape.cut).tail
-    tune(half, Spf(25.0, 25.0, lora=("attention_output",), rank=8, alpha=16), 1)
-    features = torch.randn(shape.rows, shape.tokens, shape.hidden)
-    return _warm(_step(half, shape, {"features": features}))
-
-
-def masked(shape: Shape, folder: Path, first: int) -> float:
-    """CPU seconds, of both processes, of a step of a masked client slice; pads are made before."""
-    import torch
-
-    from benchmarks.masking import accelerator, cpu_of
-    from contracts.manifest import Lora
-    from enclave.masking.channel import MaskedChannel
-    from enclave.slicing.cut import open_cut
-    from enclave.slicing.placement import Shape as Batch
-    from enclave.slicing.placement import offload
-
-    with tempfile.TemporaryDirectory(prefix="fedslice-bench-", dir=folder) as own:
-        store, channel = Path(own) / "store", Path(own) / "channel"
-        opened = open_cut(folder, pinned(folder, shape), Lora(8, 16, ("q_proj", "v_proj")), 1, store, first)
-        with accelerator(store, channel, 1) as (_, process):
-            placed = offload(opened.cut, MaskedChannel(channel), Path(own) / "pads")
-            inputs = {"input_ids": _texts(shape)[0]}
-            if first:
-                inputs = {"features": torch.randn(shape.rows, shape.tokens, shape.hidden)}
-            step = _step(opened.cut.model, shape, inputs)
-            batch = Batch(shape.rows, shape.tokens, backward=True)
-            return _warm(step, lambda: cpu_of(process), lambda: placed.begin_round(1, [batch]))
-
-
-def _texts(shape: Shape) -> tuple[Tensor, Tensor]:
-    import torch
-
-    draw = torch.Generator().manual_seed(1)
-    ids = torch.randint(1000, shape.vocabulary, (shape.rows, shape.tokens), generator=draw)
-    return ids, torch.ones_like(ids)
-
-
-def _step(model: nn.Module, shape: Shape, inputs: dict[str, Tensor]) -> Callable[[], None]:
-    """A training step; a fourth of each text is an answer."""
-    import torch
-
-    from enclave.training.answers import IGNORED
-    from enclave.training.loop import batch_logits, batch_loss
-
-    ids, mask = _texts(shape)
-    targets = ids.clone()
-    targets[:, : -shape.tokens // 4] = IGNORED
-    batch: Any = argparse.Namespace(inputs={**inputs, "attention_mask": mask}, targets=targets)
-    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(tuned, lr=1e-4, weight_decay=0.0)
-
-    def step() -> None:
-        batch_loss(batch_logits(model, batch, torch.device("cpu")), batch)[0].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def _warm(
-    call: Callable[[], object],
-    elsewhere: Callable[[], float] = lambda: 0.0,
-    before: Callable[[], object] = lambda: 0,
-) -> float:
-    """CPU seconds of the second of two calls."""
-    for _ in range(2):
-        before()
-        started = time.process_time() + elsewhere()
-        call()
-    return time.process_time() + elsewhere() - started
-
-
-PROCESSES: dict[str, Callable[[Shape, Path], float]] = {
-    "front": front,
-    "streamed": lambda shape, folder: front(shape, folder, room=0),
-    "tail": tail,
-    "slice": lambda shape, folder: masked(shape, folder, 0),
-    "slice_behind_front": lambda shape, folder: masked(shape, folder, shape.cut),
-}
+    files = json.loads(kept.read_text())
+    return ModelSpec("random", "causal-lm", files, (), shape.tokens, template="plain")
 
 
 def be(name: str, shape: Shape, folder: Path) -> None:
-    """One of the processes: its peak and its step, as JSON."""
-    import torch
+    """One of the processes, as JSON."""
+    from enclave.slicing.eager import run_eagerly
 
-    from enclave.slicing.memory import peak_memory, return_large_blocks
+    run_eagerly()  # as the programs do, before anything loads transformers
+    from benchmarks.llm_processes import Measured
+    from benchmarks.llm_processes import be as be_measured
 
-    torch.set_num_threads(1)
-    return_large_blocks()
-    seconds = PROCESSES[name](shape, folder)
-    print(json.dumps({"peak": peak_memory() / GIB, "seconds": 1000 * seconds / (shape.rows * shape.tokens)}))
+    measured = Measured(folder, pinned(folder, shape), shape.rows, shape.cut, at_once=shape.at_once)
+    print(json.dumps(be_measured(name, measured)))
 
 
 def figures(name: str, folder: Path, processes: list[str]) -> Iterator[dict[str, Any]]:
@@ -251,7 +157,7 @@ def figures(name: str, folder: Path, processes: list[str]) -> Iterator[dict[str,
                   "tokens": shape.tokens, "threads": 1, "tee": "none"}  # fmt: skip
         goal = GOALS.get(name, {}).get(process)
         for figure, value, unit, wanted in (
-            ("llm_peak", reported.get("peak", math.nan), "GiB", goal),
+            ("llm_peak", reported.get("peak", math.nan) / GIB, "GiB", goal),
             ("llm_cpu_per_1000_tokens", reported.get("seconds", math.nan), "s", None),
         ):
             line = {"figure": figure, "value": round(value, 3), "unit": unit, "goal": wanted}

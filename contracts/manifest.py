@@ -151,7 +151,9 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     of them. Training ends early when the pooled loss on validation rows has not fallen for `patience`
     rounds (0: never). `proximal` is FedProx's μ: each step also pulls towards what the round began with (0:
     not). `packing`: rows of a batch stand together in sequences of so many tokens (not there: each by
-    itself).
+    itself). `at_once`: so many rows go through the model together at most, and the gradients of a batch are
+    added up (not there: a batch is not divided). `activations`: the backward pass of Method 1 computes them
+    `again` instead of keeping them (of Method 2: `Split.checkpointing`).
 
     Source: FedProx: Li et al., arXiv 1812.06127.
     """
@@ -167,6 +169,8 @@ class Training(Struct, forbid_unknown_fields=True, frozen=True):
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     proximal: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     packing: Annotated[int, Meta(ge=8, le=8192)] | UnsetType = UNSET
+    at_once: Annotated[int, Meta(ge=1, le=1024)] | UnsetType = UNSET
+    activations: Literal["again"] | UnsetType = UNSET
 
 
 class DatasetRef(Struct, forbid_unknown_fields=True, frozen=True):
@@ -342,9 +346,8 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
 
         Raises: `manifest.unknown_site`.
         """
-        for site in self.sites:
-            if site.id == site_id:
-                return site
+        if found := [site for site in self.sites if site.id == site_id]:
+            return found[0]
         raise Refusal("manifest.unknown_site", site=site_id[:64])
 
 
@@ -413,15 +416,14 @@ def _check(manifest: Manifest) -> None:
         != (manifest.masking is not None)
         or (manifest.masking is not None and manifest.method != "method-1"),
     }
-    rules, pool, shares = manifest.aggregation, manifest.publication, manifest.split and manifest.split.shares
-    few = (manifest.front, rules.privacy, rules.optimizer, shares, rules.clip, rules.max_samples)
-    native = manifest.masking and manifest.masking.passes
-    more = (manifest.training.proximal, manifest.coded, model.spellings, model.template, native)
+    rules, pool, how = manifest.aggregation, manifest.publication, manifest.training
+    shares, native = manifest.split and manifest.split.shares, manifest.masking and manifest.masking.passes
+    few = (manifest.front, rules.privacy, rules.optimizer, rules.clip, rules.max_samples, shares, native)
+    more = (how.proximal, how.packing, how.activations, manifest.coded, model.spellings, model.template)
     plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())
-    if any(few + more) or not plain or manifest.placement == "plaintext" or manifest.training.packing:
+    if any(few + more) or not plain or manifest.placement == "plaintext":
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)
-    for fault, found in faults.items():
-        if found:
-            raise Refusal("manifest.invalid", fault=fault)
+    if found := [fault for fault, holds in faults.items() if holds]:
+        raise Refusal("manifest.invalid", fault=found[0])

@@ -46,6 +46,8 @@ def faults(manifest: Manifest) -> dict[str, bool]:
         found |= _of_shares(manifest, manifest.split.shares)
     if manifest.training.packing:
         found |= _of_packing(manifest, manifest.training.packing)
+    if manifest.training.activations:
+        found |= _of_activations(manifest)
     return found | {
         "a proximal term goes with sites that train apart": manifest.training.proximal > 0
         and manifest.split is not None
@@ -70,6 +72,15 @@ def _of_packing(manifest: Manifest, packing: int) -> dict[str, bool]:
         "packing does not go with a prefix": isinstance(manifest.adapter, Prefix),
         "packing does not go with noise per record": noise is not None and noise.unit == "record",
         "a packed sequence has room for one row at least": packing < manifest.model.max_tokens,
+    }
+
+
+def _of_activations(manifest: Manifest) -> dict[str, bool]:
+    return {
+        "of method-2 its split says whether activations are computed again": manifest.method == "method-2",
+        "masked products are not computed again": manifest.masking is not None,
+        # A layer that is computed again takes no keys and values from before the text.
+        "computing activations again does not go with a prefix": isinstance(manifest.adapter, Prefix),
     }
 
 

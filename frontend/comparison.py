@@ -128,6 +128,8 @@ SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "patience": (("training", "patience"), _l("Patience")),
     "proximal": (("training", "proximal"), _l("FedProx's μ")),
     "packing": (("training", "packing"), _l("Rows packed (tokens)")),
+    "at_once": (("training", "at_once"), _l("Rows at a time")),
+    "activations": (("training", "activations"), _l("Activations")),
     "precision": (("training", "precision"), _l("Precision")),
     "rule": (("aggregation", "rule"), _l("Averaging")),
     "clip": (("aggregation", "clip"), _l("Clip")),

@@ -22,7 +22,7 @@ from manifest_summary.facts import Fact
 from manifest_summary.formatting import word
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
-from manifest_summary.tuning import early_end, learning_rate, pull, together, tuned
+from manifest_summary.tuning import early_end, few_at_once, learning_rate, pull, together, tuned
 
 Facts = list[tuple[str, Any, bool]]
 
@@ -130,6 +130,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 *early_end(plan.patience),
                 *pull(plan.proximal),
                 *together(plan.packing),
+                *few_at_once(plan.at_once),
                 (_("Precision"), plan.precision, False),
                 (_("Seed"), plan.seed, False),
                 (_("Quorum"), plan.quorum or _("all"), False),

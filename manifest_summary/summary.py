@@ -14,7 +14,16 @@ from manifest_summary.facts import Fact, Section, _
 from manifest_summary.formatting import duration, size, word
 from manifest_summary.leaving import leaving, release
 from manifest_summary.methods import of
-from manifest_summary.tuning import early_end, learning_rate, public_front, pull, together, tuned
+from manifest_summary.tuning import (
+    computed_again,
+    early_end,
+    few_at_once,
+    learning_rate,
+    public_front,
+    pull,
+    together,
+    tuned,
+)
 from translations.numbers import number
 
 
@@ -104,6 +113,8 @@ def _training(manifest: Manifest) -> list[Fact]:
         *early_end(training.patience),
         *pull(training.proximal),
         *together(training.packing),
+        *few_at_once(training.at_once),
+        *computed_again(training.activations),
         Fact(_("Precision"), training.precision),
         Fact(_("Seed"), str(training.seed)),
         Fact(_("Not before"), f"{datetime.fromtimestamp(manifest.minimum_time, UTC):%Y-%m-%d %H:%M} UTC"),

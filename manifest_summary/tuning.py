@@ -95,6 +95,18 @@ def together(packing: object) -> list[Fact]:
     return [Fact(_("Short rows stand together"), text)] if packing else []
 
 
+def few_at_once(rows: object) -> list[Fact]:
+    """How much of a batch goes through the model together; nothing where all of it does."""
+    text = _("%(rows)s of a batch, whose gradients are added up") % {"rows": rows}
+    return [Fact(_("Rows at a time"), text)] if rows else []
+
+
+def computed_again(activations: object) -> list[Fact]:
+    """What the backward pass does not find; nothing where it finds all."""
+    text = _("activations are computed again in the backward pass")
+    return [Fact(_("To save memory"), text)] if activations else []
+
+
 def pull(strength: float) -> list[Fact]:
     """FedProx; nothing where it is off."""
     text = _("%(mu)s (FedProx): each step also goes back towards it") % {"mu": number(f"{strength:g}")}

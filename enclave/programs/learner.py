@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,9 +15,8 @@ from enclave.programs.placements import Inside, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.shape import Shape
 from enclave.training.data import Examples
-from enclave.training.loop import EVALUATION_BATCH, TrainOutcome, evaluate, round_batches, train
+from enclave.training.loop import TrainOutcome, evaluate, train
 from enclave.training.metrics import Scores
 from enclave.training.row_reader import Pin, encode, read_rows
 from enclave.training.tensors import State
@@ -25,7 +24,7 @@ from enclave.training.tensors import State
 if TYPE_CHECKING:
     from enclave.programs.public_front import SiteFront
     from enclave.slicing.skeleton import Base
-    from enclave.training.material import BatchLike, Material
+    from enclave.training.material import Material
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,7 @@ class Learner:
 
         Raises: `slice.not_accelerated`.
         """
-        scored = self.test if kind == "test" else self.validation
-        shapes = [_shape(batch, backward=False) for batch in scored.evaluation_batches(EVALUATION_BATCH)]
-        if kind == "update":
-            learnt = round_batches(self.training, self.manifest.training, round=round, site=self.site)
-            shapes += [_shape(batch, backward=True) for batch in learnt]
-        self.placement.begin(round, shapes, report)
+        self.placement.begin(self, round, kind, report)
 
     def evaluate(self, kind: Kind, report: Report) -> Scores:
         """Score the present parameters: on the site's test rows in a test, else on its validation rows."""
@@ -123,8 +117,13 @@ def load_learner(
         from enclave.slicing.frozen_a import freeze_a
 
         freeze_a(opened.model)
+    if manifest.training.activations:
+        from enclave.slicing.checkpointed import compute_again
+
+        compute_again(opened.model)
     training, validation, test = (
-        encode(part, opened.tokenizer, manifest.model) for part in (rows.train, rows.validation, rows.test)
+        replace(encode(part, opened.tokenizer, manifest.model), at_once=manifest.training.at_once or 0)
+        for part in (rows.train, rows.validation, rows.test)
     )
     front = None
     if manifest.front is not None and features is not None and opened.base is not None:
@@ -173,8 +172,3 @@ def _named(model: Any, manifest: Manifest) -> Any:
     """What has the tuned parameters under their names in the whole model: behind a public front, what is left
     of it."""
     return model if manifest.front is None else model.model
-
-
-def _shape(batch: BatchLike, *, backward: bool) -> Shape:
-    rows, tokens = batch.inputs["input_ids"].shape
-    return Shape(rows, tokens, backward)

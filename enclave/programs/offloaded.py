@@ -7,12 +7,12 @@ Runs inside the enclave; a client slice of another placement loads none of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from contracts.manifest import Manifest, Masking, Spf
 from contracts.refusal import Refusal
+from contracts.round_kind import Kind
 from enclave.programs.mailbox import PADS, WEIGHTS
 from enclave.programs.placements import Measures, Placement, weight_bytes
 from enclave.programs.program import Report
@@ -21,6 +21,7 @@ from enclave.slicing.cut import Cut, open_cut
 from enclave.slicing.placement import Masked, offload
 from enclave.slicing.shape import Shape
 from enclave.slicing.skeleton import Base
+from enclave.training.loop import EVALUATION_BATCH, round_batches
 
 
 def open_offloaded(manifest: Manifest, folder: Path, mailbox: Path) -> tuple[Any, Base, Placement]:
@@ -55,17 +56,12 @@ class OffloadedPlacement(Placement):
         Raises: `accelerator.bad_channel`, `masking.weights_changed` or `masking.no_passes`.
         """
         self._masked, self._before = None, {}
-        self._masked = offload(
-            self._cut,
-            channel,
-            self._pads,
-            vault_bytes=min(self._masking.vault_bytes, room),
-            repetitions=self._masking.repetitions,
-            native=self._masking.passes == "native",
-        )
+        how, native = self._masking, self._masking.passes == "native"
+        limits: dict[str, Any] = {"vault_bytes": min(how.vault_bytes, room), "repetitions": how.repetitions}
+        self._masked = offload(self._cut, channel, self._pads, native=native, **limits)
         return self._masked.accelerator
 
-    def begin(self, round: int, shapes: Sequence[Shape], report: Report) -> None:
+    def begin(self, learner: Any, round: int, kind: Kind, report: Report) -> None:
         """Make the pads of the round's first batches, as many as the vault can hold; say how many bytes
         that will be before the first is made.
 
@@ -73,7 +69,7 @@ class OffloadedPlacement(Placement):
         """
         if self._masked is None:
             raise Refusal("slice.not_accelerated")
-        self._masked.begin_round(round, shapes, throttle(report))
+        self._masked.begin_round(round, _shapes(learner, round, kind), throttle(report))
         self._began = time.perf_counter()
 
     def measures(self) -> Measures:
@@ -86,3 +82,13 @@ class OffloadedPlacement(Placement):
         before, self._before = self._before, now
         spent = {name: round(now[name] - before.get(name, 0), 6) for name in now if name != "pads_left"}
         return {**spent, "pads_left": now["pads_left"], **common, "offline_seconds": spent["offline_seconds"]}
+
+
+def _shapes(learner: Any, round: int, kind: Kind) -> list[Shape]:
+    """Of a round's batches in their order: what is scored, then what is learnt."""
+    scored, how = learner.test if kind == "test" else learner.validation, learner.manifest.training
+    few = scored.evaluation_batches(EVALUATION_BATCH)
+    shapes = [(batch.inputs["input_ids"].shape, False) for batch in few]
+    learnt = round_batches(learner.training, how, round=round, site=learner.site) if kind == "update" else ()
+    shapes += [(batch.inputs["input_ids"].shape, True) for pieces in learnt for batch, _ in pieces]
+    return [Shape(rows, tokens, backward) for (rows, tokens), backward in shapes]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
+from contracts.round_kind import Kind
 from enclave.programs.program import Report
 from enclave.slicing.memory import peak_memory
-from enclave.slicing.shape import Shape
 
 Measures = dict[str, int | float]
 
@@ -41,8 +41,8 @@ class Placement(ABC):
         raise Refusal("slice.no_accelerator")
 
     @abstractmethod
-    def begin(self, round: int, shapes: Sequence[Shape], report: Report) -> None:
-        """Get ready for a round's batches."""
+    def begin(self, learner: Any, round: int, kind: Kind, report: Report) -> None:
+        """Get ready for a round's batches, which are the learner's."""
 
     def measures(self) -> Measures:
         """What the round has cost since `begin`: numbers that say nothing about rows or parameters."""
@@ -57,6 +57,6 @@ class Placement(ABC):
 class Inside(Placement):
     """All of the model is here; there is nothing to prepare."""
 
-    def begin(self, round: int, shapes: Sequence[Shape], report: Report) -> None:
+    def begin(self, learner: Any, round: int, kind: Kind, report: Report) -> None:
         """See `Placement.begin`."""
         self._began = time.perf_counter()

@@ -58,7 +58,7 @@ class TailLearner:
 
     def feature_set(self, shards: list[Shard]) -> FeatureSet:
         """Shards of any sites, put together: their layouts differ in nothing but the origin."""
-        return FeatureSet(shards, self.layout(self.manifest.sites[0].id))
+        return FeatureSet(shards, self.layout(self.manifest.sites[0].id), self.manifest.training.at_once or 0)
 
     def start_from(self, state: State | None) -> None:
         """Set the tuned parameters; None means those of the manifest's seed.
@@ -100,9 +100,8 @@ class TailLearner:
         self, round: int, site: str, shards: list[Shard], report: Report
     ) -> tuple[TrainOutcome, State]:
         """Train on one site's shards, or on all sites' together."""
-        material = self.feature_set(shards)
-        training = self.manifest.training
-        result = train(self.tail, material, training, round=round, site=site, progress=throttle(report))
+        settings, rows = self.manifest.training, self.feature_set(shards)
+        result = train(self.tail, rows, settings, round=round, site=site, progress=throttle(report))
         return result, tuned_state(self.tail)
 
 

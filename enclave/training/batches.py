@@ -23,7 +23,7 @@ def shuffled(lengths: Sequence[int], batch_size: int, shuffle: random.Random) ->
     return batches
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """All rows once, as row numbers."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+def by_length(lengths: Sequence[int], batch_size: int, at_once: int = 0) -> list[list[int]]:
+    """All rows once, as row numbers, `at_once` together at most where it is not 0."""
+    order, size = sorted(range(len(lengths)), key=lengths.__getitem__), min(batch_size, at_once or batch_size)
+    return [order[i : i + size] for i in range(0, len(order), size)]

@@ -30,6 +30,8 @@ class Examples:
     """Rows that were longer than the manifest's `max_tokens`."""
     left_out: int = 0
     """Rows in which a causal LM would learn no token: they are not among the others."""
+    at_once: int = 0
+    """Rows that are scored together at most, where the manifest says how many."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -40,7 +42,7 @@ class Examples:
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """All rows once, by length."""
-        return (collate(self, rows) for rows in by_length(self.lengths, batch_size))
+        return (collate(self, rows) for rows in by_length(self.lengths, batch_size, self.at_once))
 
     @property
     def lengths(self) -> list[int]:

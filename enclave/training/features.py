@@ -188,8 +188,9 @@ def _each_predicts(shard: Shard, known: Tensor) -> bool:
 class FeatureSet:
     """Shards put together: what a tail trains with. Holds the bf16 features; batches are float32."""
 
-    def __init__(self, shards: Sequence[Shard], layout: Layout) -> None:
-        self._shards, self._layout = shards, layout
+    def __init__(self, shards: Sequence[Shard], layout: Layout, at_once: int = 0) -> None:
+        """At most `at_once` examples are scored together (0: as many as are asked for)."""
+        self._shards, self._layout, self._at_once = shards, layout, at_once
         self._places: list[tuple[int, int, int, int]] = []  # shard, example in it, first token, length
         for number, shard in enumerate(shards):
             first = 0
@@ -208,7 +209,7 @@ class FeatureSet:
 
     def evaluation_batches(self, batch_size: int) -> Iterator[FeatureBatch]:
         """All examples once, by length."""
-        return (self.collate(rows) for rows in by_length(self._lengths, batch_size))
+        return (self.collate(rows) for rows in by_length(self._lengths, batch_size, self._at_once))
 
     def collate(self, indices: Sequence[int]) -> FeatureBatch:
         """Pad the chosen examples on the right to the longest of them."""

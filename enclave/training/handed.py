@@ -118,7 +118,7 @@ class FeatureRows:
 
     def evaluation_batches(self, batch_size: int) -> Iterator[FeatureBatch]:
         """See `Examples.evaluation_batches`."""
-        return map(self.collate, by_length(self.examples.lengths, batch_size))
+        return map(self.collate, by_length(self.examples.lengths, batch_size, self.examples.at_once))
 
     def collate(self, indices: Sequence[int]) -> FeatureBatch:
         """Pad the chosen rows on the right to the longest of them.

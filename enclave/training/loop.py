@@ -27,7 +27,7 @@ from enclave.training.data import IGNORED
 from enclave.training.metrics import Scores
 
 if TYPE_CHECKING:
-    from enclave.training.material import BatchLike, Material
+    from enclave.training.material import BatchLike, Material, Pieces
 
 MAX_GRADIENT_NORM = 1.0
 EVALUATION_BATCH = 16
@@ -67,31 +67,30 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=0.0)
     device = parameters[0].device
-    if training.proximal:
-        from enclave.training.proximal import proximal
+    adjust = None
+    if training.proximal or (training.schedule, training.warmup) != ("constant", 0.0):
+        from enclave.training.adjusting import adjusting
 
-        pull = proximal(parameters, training.proximal)
+        adjust = adjusting(optimizer, parameters, training, len(examples), round)
     total, done, loss_sum, started = len(examples) * training.local_epochs, 0, 0.0, time.monotonic()
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, round, site))
-        for step, batch in enumerate(round_batches(examples, training, round=round, site=site)):
-            if (training.schedule, training.warmup) != ("constant", 0.0):
-                from enclave.training.schedule import set_rate
-
-                set_rate(optimizer, training, len(examples), round, step)
-            with precision_of(training.precision, device):
-                loss = batch_loss(batch_logits(model, batch, device), batch)[0]
-            value = loss.item()
-            if not torch.isfinite(loss):
-                raise Refusal("training.diverged")
-            loss.backward()
-            if training.proximal:
-                pull()
+        for step, pieces in enumerate(round_batches(examples, training, round=round, site=site)):
+            value, rows = 0.0, sum(batch.rows for batch, _ in pieces)
+            for batch, share in pieces:
+                with precision_of(training.precision, device):
+                    loss = batch_loss(batch_logits(model, batch, device), batch)[0] * share
+                value += loss.item()
+                if not torch.isfinite(loss):
+                    raise Refusal("training.diverged")
+                loss.backward()
+            if adjust is not None:
+                adjust(step)
             nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad()
-            done, loss_sum = done + batch.rows, loss_sum + value * batch.rows
+            done, loss_sum = done + rows, loss_sum + value * rows
             _tell(progress, "training", done, total, started)
     model.eval()
     return TrainOutcome(loss_sum / max(done, 1), len(examples), time.monotonic() - started)
@@ -138,16 +137,18 @@ def evaluate(
     return Scores(len(examples), predictions, correct, loss_sum, table, exact, ended)
 
 
-def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[BatchLike]:
-    """All batches of a round in their order, epoch after epoch: the same ones whoever asks."""
+def round_batches(examples: Material, training: Training, *, round: int, site: str) -> Iterator[Pieces]:
+    """All batches of a round in their order, epoch after epoch: the same ones whoever asks. Each is in the
+    pieces in which it goes through the model, with their shares of its loss: mostly in one."""
     shuffle = random.Random(derive_seed(training.seed, round, site))  # noqa: S311  # the order is no secret
     for _ in range(training.local_epochs):
         batches = examples.training_batches(training.batch_size, shuffle)
-        if training.packing:
-            from enclave.training.packing import packed
+        if training.packing or training.at_once:
+            from enclave.training.pieces import arranged
 
-            batches = packed(batches, training.packing)
-        yield from batches
+            yield from arranged(batches, training)
+        else:
+            yield from ([(batch, 1.0)] for batch in batches)
 
 
 def derive_seed(seed: int, round: int, site: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -21,6 +21,10 @@ class BatchLike(Protocol):
 
     @property
     def rows(self) -> int: ...
+
+
+Pieces = Sequence[tuple[BatchLike, float]]
+"""A batch as it goes through the model, in one or several, with their shares of its loss."""
 
 
 class Material(Protocol):

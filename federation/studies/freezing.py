@@ -84,6 +84,8 @@ def build_manifest(study: Study) -> Manifest:
             patience=plan.patience,
             proximal=plan.proximal,
             packing=plan.packing or UNSET,
+            at_once=plan.at_once or UNSET,
+            activations="again" if method.computes_again(plan) else UNSET,
         ),
         sites=tuple(_site(dataset) for dataset in datasets),
         aggregation=Aggregation(

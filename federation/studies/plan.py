@@ -74,6 +74,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     patience: Annotated[int, Meta(ge=0, le=1000)] = 0
     proximal: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     packing: Annotated[int, Meta(ge=0, le=8192)] = 0
+    at_once: Annotated[int, Meta(ge=0, le=1024)] = 0
     rule: Rule = "fedavg"
     clip: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     max_samples: Annotated[int, Meta(ge=1, lt=2**40)] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from contracts.manifest import Aggregation, Manifest, Split
 from manifest_summary.facts import Fact, _
+from manifest_summary.tuning import computed_again
 
 USUAL_INSTANCES = Aggregation("fedavg", 1, 10).instances
 
@@ -79,9 +80,7 @@ def joining(manifest: Manifest, _rows: Sequence[int | None]) -> list[Fact]:
         "per-site": _("one tail for each hospital, averaged after each round"),
     }
     facts = [Fact(_("Batches"), how[_split(manifest).batches])]
-    if _split(manifest).checkpointing:
-        facts.append(Fact(_("To save memory"), _("activations are computed again in the backward pass")))
-    return facts
+    return facts + computed_again(_split(manifest).checkpointing)
 
 
 def _split(manifest: Manifest) -> Split:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from django.test import Client
 from django.urls import reverse
+from msgspec import UNSET
 
 from contracts.canonical import canonical
 from contracts.manifest import PublicFront, ServerOptimizer
@@ -74,6 +75,22 @@ def test_how_coarse_the_tables_of_the_test_are_is_chosen_and_read(lead: Client, 
     assert lead.post(at(shaped, "training"), {**TRAINING, "cells": 0}).status_code == 302
     assert "Tables of the test" not in text(lead.get(at(shaped, "review")))
     assert lead.post(at(shaped, "training"), {**TRAINING, "cells": 1}).status_code == 422
+
+
+def test_what_saves_memory_is_chosen_and_read(lead: Client, shaped: Study) -> None:
+    saving = {**TRAINING, "at_once": 2, "checkpointing": "on"}
+    assert lead.post(at(shaped, "training"), saving).status_code == 302
+    review = lead.get(at(shaped, "review"))
+    training = review.context["manifest"].training
+    assert (training.at_once, training.activations) == (2, "again")
+    assert "2 of a batch, whose gradients are added up" in text(review)
+    assert "activations are computed again" in text(review)
+    lead.post(at(shaped, "method"), {"choice": "masked"})  # masked products go out once
+    assert 'name="checkpointing"' not in text(lead.get(at(shaped, "training")))
+    training = lead.get(at(shaped, "review")).context["manifest"].training
+    assert (training.at_once, training.activations) == (2, UNSET)
+    assert lead.post(at(shaped, "training"), TRAINING).status_code == 302
+    assert lead.get(at(shaped, "review")).context["manifest"].training.at_once is UNSET
 
 
 def test_a_model_that_tags_words_is_refused_to_be_served_where_it_is_chosen(

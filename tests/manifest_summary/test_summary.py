@@ -130,9 +130,10 @@ KINDS = {
             for site in sites()
         ),
     ),
+    "a slice that saves memory": manifest(training=Training(2, 1, 8, 0.001, 7, activations="again")),
     "questions with choices, packed": manifest(
         model=ModelSpec("m", "causal-lm", {"a": "0" * 64}, (), 128, template="model"),
-        training=Training(2, 1, 8, 0.001, 7, packing=256),
+        training=Training(2, 1, 8, 0.001, 7, packing=256, at_once=2),
         sites=tuple(
             msgspec.structs.replace(
                 site, dataset=msgspec.structs.replace(site.dataset, kind="prompt-choices")

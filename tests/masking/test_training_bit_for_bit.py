@@ -174,24 +174,27 @@ def test_the_cut_model_learns_nearly_what_the_whole_one_learns(name, kind, tmp_p
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_packed_rows_are_masked_bit_for_bit(name, tmp_path):
-    """By the product's own loop; pads are made for the sequences, not for the rows."""
+@pytest.mark.parametrize(("name", "how", "pieces"), [
+    ("llama", {"packing": 12}, [3]), ("gpt2", {"packing": 12}, [3]), ("llama", {"at_once": 4}, [4, 2]),
+])  # fmt: skip
+def test_rows_that_are_packed_or_go_apart_are_masked_bit_for_bit(name, how, pieces, tmp_path):
+    """By the product's own loop; pads are made for the sequences or pieces, not for the rows."""
     cut = cut_model(name, "lora", tmp_path)
     draw = torch.Generator().manual_seed(5)
     tokens = [
         torch.randint(3, VOCABULARY, (length,), generator=draw).tolist() for length in (3, 9, 4, 6, 2, 5)
     ]
     rows = Examples(tokens, tokens, 0)
-    training = Training(1, 1, batch_size=6, learning_rate=0.02, seed=3, packing=12)
+    training = Training(1, 1, batch_size=6, learning_rate=0.02, seed=3, **how)
     initial, results = tuned_state(cut.model), []
     for masked in (False, True):
         load_tuned_state(cut.model, initial)
         if masked:
             placed = offload(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault")
-            (batch,) = round_batches(rows, training, round=1, site="anna")
-            assert batch.targets.shape[0] == 3
-            placed.begin_round(1, [Shape(*batch.inputs["input_ids"].shape, backward=True)])
+            (batches,) = round_batches(rows, training, round=1, site="anna")
+            assert [batch.targets.shape[0] for batch, _ in batches] == pieces
+            shapes = [Shape(*batch.inputs["input_ids"].shape, backward=True) for batch, _ in batches]
+            placed.begin_round(1, shapes)
         else:
             cut.attach(UnmaskedEngine(cut.store))
         done = loop.train(cut.model, rows, training, round=1, site="anna")

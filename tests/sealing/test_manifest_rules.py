@@ -141,12 +141,19 @@ def packing(tokens: int) -> Training:
     return msgspec.structs.replace(MANIFEST.training, packing=tokens)
 
 
+AGAIN = msgspec.structs.replace(MANIFEST.training, activations="again")
+KEPT["few rows at a time, activations computed again"] = changed(
+    **CHAT, training=msgspec.structs.replace(AGAIN, at_once=2)
+)
 KEPT["rows that stand together"] = changed(**CHAT, training=packing(4096))
 KEPT["answers that are chosen"] = choosing()
 KEPT["passes in C"] = changed(**NATIVE)
 KEPT["masks without them under SGX"] = changed(**MASKED, **SGX)
 KEPT["tags of two types"] = tagging("O", "B-a", "I-a", "B-b", "I-b")
 BROKEN = {
+    "activations of a tail, where its split does not say so": changed(**SPLIT, training=AGAIN),
+    "masked products that are computed again": changed(**MASKED, training=AGAIN),
+    "activations behind a prefix that are computed again": changed(adapter=Prefix(4), training=AGAIN),
     "packed texts that are sorted": changed(training=packing(4096), **rules()),
     "packed rows behind a prefix": changed(**{**CHAT, "adapter": Prefix(4)}, training=packing(4096)),
     "packed rows of noise": changed(**{**CHAT, **rules(privacy=RECORD)}, training=packing(4096)),

@@ -36,8 +36,8 @@ def examples() -> Examples:
 
 
 def batches(**changes: object):
-    (plain,) = round_batches(examples(), settings(batch_size=16), round=1, site="a")
-    (together,) = round_batches(examples(), settings(batch_size=16, **changes), round=1, site="a")
+    ((plain, _),) = next(round_batches(examples(), settings(batch_size=16), round=1, site="a"))
+    ((together, _),) = next(round_batches(examples(), settings(batch_size=16, **changes), round=1, site="a"))
     return plain, together
 
 

@@ -37,6 +37,9 @@ class Method(Protocol):
     def split(self, plan: Plan, sites: int, /) -> Split | None:
         """Where the model is cut, and who holds the state's key; for this many sites."""
 
+    def computes_again(self, plan: Plan, /) -> bool:
+        """Whether client slices compute activations again in the backward pass."""
+
     def front(self, plan: Plan, /) -> PublicFront | None:
         """Which layers the sites' own machines compute in clear.
 

@@ -64,6 +64,12 @@ def weights(config: Any, parameters: int, work: Workload) -> tuple[int, int]:
     return FLOAT * (rest + answering_weights(config, work)), outside
 
 
+def computes_again(plan: Plan) -> bool:
+    """Whether client slices compute activations a second time: not where they would be masked twice, or
+    stand behind a prefix."""
+    return plan.checkpointing and plan.placement != "masked" and plan.adapter == "lora"
+
+
 def traffic(_config: Any, work: Workload, trained: int) -> tuple[int, int]:
     """The adapters go up each round, and come down for each but the first, for the closing and the test."""
     return FLOAT * trained * work.rounds, FLOAT * trained * (work.rounds + 1)

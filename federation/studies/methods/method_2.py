@@ -51,6 +51,11 @@ def split(plan: Plan, sites: int) -> Split:
     return Split(plan.cut, plan.batches, plan.checkpointing, shares)
 
 
+def computes_again(_plan: Plan) -> bool:
+    """Where the tail does, its split says so."""
+    return False
+
+
 def front(_plan: Plan) -> None:
     """What stands before the cut is a front of its own."""
 

@@ -109,6 +109,15 @@ class TrainingForm(StepForm):
           "0: no."),
         required=False,
     )  # fmt: skip
+    at_once = number(
+        _("Rows of a batch at a time"), 0, 1024,
+        _("Fewer take less memory in the TEE; what is learnt stays the same. 0: the whole batch."),
+        required=False,
+    )  # fmt: skip
+    checkpointing = forms.BooleanField(
+        label=_("Compute activations again instead of keeping them"), required=False,
+        help_text=_("Less memory in the TEE, more time."),
+    )  # fmt: skip
     privacy = forms.ChoiceField(
         label=_("Noise (differential privacy)"),
         choices=(
@@ -200,6 +209,8 @@ class TrainingForm(StepForm):
         "patience",
         "proximal",
         "packing",
+        "at_once",
+        "checkpointing",
         "seed",
         "deadline_seconds",
         "release_approvals",
@@ -272,11 +283,18 @@ class TrainingForm(StepForm):
                 del self.fields[name]
         if not self.packs() and not self.plan.get("packing"):
             del self.fields["packing"]
+        plan = self.plan
+        lora = (plan.get("method", "method-1"), plan.get("adapter", "lora")) == ("method-1", "lora")
+        if not lora or plan.get("placement", "all_in_tee") == "masked":
+            del self.fields["checkpointing"]  # Method 2 has it where the tail is described
 
     def packs(self) -> bool:
         """Whether rows can stand together (contracts/manifest_options.py)."""
         split, prefix = self.plan.get("method") == "method-2", self.plan.get("adapter") == "prefix"
         return self.plan.get("task") == "causal-lm" and (split or not prefix)
+
+    def clean_at_once(self) -> int:
+        return self.cleaned_data["at_once"] or 0
 
     def clean_packing(self) -> int:
         """Room for one row at least."""
