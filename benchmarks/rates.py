@@ -58,6 +58,28 @@ CANDIDATES = (
 CUT = 3
 
 
+class KeptTrials:
+    """The trials of earlier calls, by what was tried, and a place for those of this one."""
+
+    def __init__(self, file: Path | None, **config: object) -> None:
+        self._file, self._config = file, config
+        lines = file.read_text().splitlines() if file is not None and file.exists() else []
+        self._found = [json.loads(line) for line in lines]
+
+    def curve(self, **tried: object) -> list[float] | None:
+        """The accuracy after each round, in per cent, where it is known."""
+        asked = self._config | tried
+        return next((one["rounds"] for one in self._found if asked.items() <= one.items()), None)
+
+    def keep(self, **trial: object) -> None:
+        """Print it, and keep it."""
+        line = json.dumps(self._config | trial)
+        print(line, flush=True)
+        if self._file is not None:
+            with self._file.open("a") as file:
+                print(line, file=file, flush=True)
+
+
 def rows_of(folder: Path, rows: int, validation: int, seed: int) -> dict[str, SiteRows]:
     """Training rows, and validation rows in the place where the strategies look for what they score."""
     dealt = hospitals(folder, rows=rows + validation, test_rows=1, seed=seed)
@@ -86,8 +108,10 @@ def _fresh(shared: Study, adapter: Lora | Prefix) -> nn.Module:
     return adapt(base, adapter, seed) if isinstance(adapter, Lora) else tune_prefix(base, adapter, seed)
 
 
-def measure(options: argparse.Namespace, data: str, seed: int) -> Iterator[tuple[Candidate, float, float]]:
-    """(what, its rate, its accuracy on validation rows) for one data set."""
+def measure(
+    options: argparse.Namespace, kept: KeptTrials, data: str, seed: int
+) -> Iterator[tuple[Candidate, float, float]]:
+    """(what, its rate, its accuracy on validation rows in per cent) for one data set."""
     sites = rows_of(options.data / data, options.rows_per_site, options.validation_rows, seed)
     folder = base_models.resolve(options.model)
     model = ModelSpec(
@@ -95,18 +119,21 @@ def measure(options: argparse.Namespace, data: str, seed: int) -> Iterator[tuple
     )
     training = Training(options.rounds, 1, options.batch_size, 1e-3, seed, precision=options.precision)
     shared = study(sites, model, Lora(8, 16, ALL), training, folder)
-    features = cached(shared, CUT)
+    features = None
     for candidate in CANDIDATES:
         for rate in candidate.rates:
-            now = structs.replace(training, learning_rate=rate)
-            started = time.monotonic()
-            if isinstance(candidate.adapter, Spf):
-                curve = [split(shared, features, candidate.adapter, now).accuracy]
-            else:
-                curve = federated(replace(shared, training=now), candidate.adapter)
-            facts = {"rounds": [round(100 * share, 1) for share in curve], "data": data, "seed": seed}
-            seconds = round(time.monotonic() - started, 1)
-            print(json.dumps({"kind": candidate.kind, "rate": rate, **facts, "seconds": seconds}), flush=True)
+            trial = {"kind": candidate.kind, "rate": rate, "data": data, "seed": seed}
+            curve = kept.curve(**trial)
+            if curve is None:
+                now = structs.replace(training, learning_rate=rate)
+                started = time.monotonic()
+                if isinstance(candidate.adapter, Spf):
+                    features = cached(shared, CUT) if features is None else features
+                    shares = [split(shared, features, candidate.adapter, now).accuracy]
+                else:
+                    shares = federated(replace(shared, training=now), candidate.adapter)
+                curve = [round(100 * share, 1) for share in shares]
+                kept.keep(**trial, rounds=curve, seconds=round(time.monotonic() - started, 1))
             yield candidate, rate, curve[-1]
 
 
@@ -114,11 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print each trial as it ends, then one figure for each kind and rate."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
+    kept = KeptTrials(
+        options.kept, model=options.model, rows=options.rows_per_site, validation=options.validation_rows,
+        batch=options.batch_size, tokens=options.max_tokens, precision=options.precision,
+        asked=options.rounds,
+    )  # fmt: skip
     found: dict[tuple[str, float], list[float]] = defaultdict(list)
     for data in options.datasets.split(","):
         for seed in map(int, options.seeds.split(",")):
-            for candidate, rate, accuracy in measure(options, data, seed):
-                found[candidate.kind, rate].append(100 * accuracy)
+            for candidate, rate, accuracy in measure(options, kept, data, seed):
+                found[candidate.kind, rate].append(accuracy)
     for (kind, rate), each in found.items():
         config = {"kind": kind, "rate": rate, "rows": options.rows_per_site, "rounds": options.rounds,
                   "datasets": options.datasets, "each": [round(value, 1) for value in each]}  # fmt: skip
@@ -139,6 +171,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--seeds", default="0", help="comma-separated")
+    parser.add_argument("--kept", type=Path, help="file of trials, one JSON object a line")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)
 

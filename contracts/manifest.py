@@ -34,7 +34,9 @@ class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
     `files` pins every file that is read (path inside the model's folder -> SHA-256). `labels` are the classes
     in the order of their ids; `spellings` says what else rows call them (spelling -> label). `template` says
     how conversations are rendered: by the chat template among the model's files, or, where it has none, by
-    the plain one of enclave/training/conversations.py."""
+    the plain one of enclave/training/conversations.py. `start` (not there: parameters are drawn) pins the
+    adapter with which tuning begins, `start_receipt` names the receipt for which an earlier run released
+    it."""
 
     source: Name
     task: Task
@@ -43,6 +45,8 @@ class ModelSpec(Struct, forbid_unknown_fields=True, frozen=True):
     max_tokens: Annotated[int, Meta(ge=8, le=8192)]
     spellings: Annotated[dict[Name, Name], Meta(max_length=1000)] = {}
     template: Literal["model", "plain"] | None = None
+    start: Hex32 | UnsetType = UNSET
+    start_receipt: Hex32 | UnsetType = UNSET
 
     @property
     def classes(self) -> dict[str, int]:
@@ -333,8 +337,7 @@ class Manifest(Struct, forbid_unknown_fields=True, frozen=True):
     def publishes_tables(self, round: int) -> bool:
         """Whether the scores of this round have more than the usual counts: a classifier's test what tables
         are made of, a language model's what comes of the answers that it has written."""
-        tables = self.publication
-        return tables.written_rows > 0 or (tables.cells > 0 and round == self.last_round)
+        return self.publication.written_rows > 0 or (self.publication.cells > 0 and round == self.last_round)
 
     @property
     def last_round(self) -> int:
@@ -421,7 +424,7 @@ def _check(manifest: Manifest) -> None:
     few = (manifest.front, rules.privacy, rules.optimizer, rules.clip, rules.max_samples, shares, native)
     more = (how.proximal, how.packing, how.activations, manifest.coded, model.spellings, model.template)
     plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())
-    if any(few + more) or not plain or manifest.placement == "plaintext":
+    if any(few + more) or not plain or manifest.placement == "plaintext" or model.start:
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)

@@ -44,6 +44,8 @@ def faults(manifest: Manifest) -> dict[str, bool]:
         found |= _of_optimizer(manifest, manifest.aggregation.optimizer)
     if manifest.split is not None and manifest.split.shares is not None:
         found |= _of_shares(manifest, manifest.split.shares)
+    if manifest.model.start or manifest.model.start_receipt:
+        found |= _of_start(manifest)
     if manifest.training.packing:
         found |= _of_packing(manifest, manifest.training.packing)
     if manifest.training.activations:
@@ -81,6 +83,16 @@ def _of_activations(manifest: Manifest) -> dict[str, bool]:
         "masked products are not computed again": manifest.masking is not None,
         # A layer that is computed again takes no keys and values from before the text.
         "computing activations again does not go with a prefix": isinstance(manifest.adapter, Prefix),
+    }
+
+
+def _of_start(manifest: Manifest) -> dict[str, bool]:
+    adapter, pins = manifest.adapter, (manifest.model.start, manifest.model.start_receipt)
+    return {
+        "a start names its file and its receipt": not all(pins),
+        # What is released of a prefix has a tuned pooler in a second file.
+        "tuning starts from a released adapter with LoRA": isinstance(adapter, Prefix)
+        or (not isinstance(adapter, Lora) and not adapter.lora),
     }
 
 

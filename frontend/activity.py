@@ -68,6 +68,7 @@ ACTIONS = {
     "serving.approved": _("signed for serving the model"),
     "release.released": _("released the parameters"),
     "release.downloaded": _("downloaded the released parameters"),
+    "start.kept": _("brought a released adapter for a study to start from"),
     "sweep.created": _("made a sweep"),
     "contribution.refused": _("refused a contribution"),
     "run.launched": _("launched the run"),

@@ -131,6 +131,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "at_once": (("training", "at_once"), _l("Rows at a time")),
     "activations": (("training", "activations"), _l("Activations")),
     "precision": (("training", "precision"), _l("Precision")),
+    "start": (("model", "start"), _l("Starts from the adapter")),
     "rule": (("aggregation", "rule"), _l("Averaging")),
     "clip": (("aggregation", "clip"), _l("Clip")),
     "server_optimizer": (("aggregation", "optimizer", "kind"), _l("Server's step")),

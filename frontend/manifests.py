@@ -22,7 +22,7 @@ from manifest_summary.facts import Fact
 from manifest_summary.formatting import word
 from manifest_summary.leaving import release
 from manifest_summary.summary import summary
-from manifest_summary.tuning import early_end, few_at_once, learning_rate, pull, together, tuned
+from manifest_summary.tuning import early_end, few_at_once, learning_rate, pull, starting, together, tuned
 
 Facts = list[tuple[str, Any, bool]]
 
@@ -117,6 +117,7 @@ def _of_plan(study: Study, plan: Plan) -> list[dict[str, Any]]:
                 *([(_("Placement"), word(plan.placement), False)] if named(plan.method).averages else []),
                 (_("Runtime"), plan.runtime, True),
                 (_("Tokens per text"), plan.max_tokens, False),
+                *starting(plan.start, None),
                 *_to_be_tuned(plan),
             ],
         },

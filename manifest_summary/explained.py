@@ -33,6 +33,11 @@ _MEANS = {
     "The next round's parameters": lambda: _("a mean can be taken as it is, or as the way to go"),
     "The model chooses answers": lambda: _("its choice is only compared with the right one, inside"),
     "The model writes answers": lambda: _("how good answers are that it writes itself, not only weighs"),
+    "Tuning starts from": lambda: _("what an earlier study has learnt stands in the place of random numbers"),
+    "File of that adapter (SHA-256)": lambda: _("each enclave begins with these very bytes, or not at all"),
+    "Released for the receipt, as its package says": lambda: _(
+        "where it comes from: this receipt of the earlier study stands in the log of its coordinator"
+    ),
     "Tuned modules": lambda: _("the parts of the model that get such matrices"),
     "LoRA on": lambda: _("the parts of the model that get such matrices"),
     "Rounds": lambda: _("how often all hospitals' results are brought together"),

@@ -21,6 +21,7 @@ from manifest_summary.tuning import (
     learning_rate,
     public_front,
     pull,
+    starting,
     together,
     tuned,
 )
@@ -80,7 +81,7 @@ def _what(manifest: Manifest) -> list[Fact]:
             Fact(_("The accelerators belong to"), word(f"accelerator-{masking.accelerator}")),
             *([Fact(_("Masks are put on by"), word("passes-native"))] if masking.passes == "native" else ()),
         ]
-    facts += public_front(manifest.front)
+    facts += [*starting(model.start, model.start_receipt), *public_front(manifest.front)]
     return [*facts, *tuned(manifest.adapter, manifest.split.cut if manifest.split else 0)]
 
 

@@ -47,6 +47,22 @@ def tuned(adapter: Adapter, cut: int) -> list[Fact]:
     return facts
 
 
+def starting(start: object, receipt: object) -> list[Fact]:
+    """What an earlier study has released, as the beginning; nothing where parameters are drawn."""
+    if not start:
+        return []
+    text = _(
+        "an adapter that an earlier study released: it may remember texts of that study, and no noise of "
+        "this one covers them; every hospital of this study gets it, readable"
+    )
+    facts = [
+        Fact(_("Tuning starts from"), text),
+        Fact(_("File of that adapter (SHA-256)"), str(start), is_code=True),
+    ]
+    named = Fact(_("Released for the receipt, as its package says"), str(receipt), is_code=True)
+    return [*facts, named] if receipt else facts
+
+
 def _pairs(adapter: Lora | Spf) -> list[Fact]:
     """How large LoRA is, how much it counts, and what training leaves out."""
     facts = [Fact(_("LoRA rank and alpha"), f"{adapter.rank}, {adapter.alpha}")]

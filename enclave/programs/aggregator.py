@@ -64,8 +64,7 @@ class Aggregator(EnclaveProgram):
             self.operations["release"] = Operation(RELEASE, self._release)
 
     def _challenge(self, arguments: calls.ChallengeArguments, _report: Report) -> Challenge:
-        site = self.identity.manifest.site(arguments.site)
-        return Challenge(self.admission.challenge(site.id))
+        return Challenge(self.admission.challenge(self.identity.manifest.site(arguments.site).id))
 
     def _admit(self, arguments: calls.AdmitClientArguments, _report: Report) -> calls.Admitted:
         site = self.identity.manifest.site(arguments.site)

@@ -84,9 +84,8 @@ class ClientSlice(EnclaveProgram):
 
         return_large_blocks()
         folder = self.mailbox.folder
-        key = bytes.fromhex(arguments.key)
         features = None if arguments.features is None else folder / arguments.features
-        dataset = folder / arguments.dataset
+        dataset, key = folder / arguments.dataset, bytes.fromhex(arguments.key)
         learner = load_learner(manifest, site, folder / arguments.model, dataset, key, folder, features)
         self._client_rounds = ClientRounds(self.identity, self.mailbox, self.aggregators, learner)
         parts = (learner.training, learner.validation, learner.test)

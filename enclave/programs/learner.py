@@ -100,11 +100,12 @@ def load_learner(
     features: Path | None = None,
 ) -> Learner:
     """Read the base model (every file against its pinned hash) and the rows (against the manifest's digest,
-    by the site's dataset `key`). For the placement `masked`, `mailbox_folder` is the mailbox's folder, in
-    which the accelerator finds the public int8 weights. Behind a public front `features` are what the host
-    has computed of the rows.
+    by the site's dataset `key`). `mailbox_folder` is the mailbox's folder, in which lies what tuning starts
+    from, and, for the placement `masked`, the accelerator finds the public int8 weights. Behind a public
+    front `features` are what the host has computed of the rows.
 
-    Raises: `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*`, `front.*` or `slice.no_file`.
+    Raises: `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `rows.*`, `front.*`, `start.*` or
+    `slice.no_file`.
     """
     if not dataset.is_file():
         raise Refusal("slice.no_file")
@@ -113,10 +114,10 @@ def load_learner(
     approved = manifest.site(site).dataset
     rows = read_rows(dataset, manifest.model, approved.kind, Pin(approved, key))
     opened = _open(manifest, model_folder, mailbox_folder)
-    if manifest.aggregation.rule == "ffa-lora":
-        from enclave.slicing.frozen_a import freeze_a
+    if manifest.model.start or manifest.aggregation.rule == "ffa-lora":
+        from enclave.slicing.beginning import begin
 
-        freeze_a(opened.model)
+        begin(_named(opened.model, manifest), manifest, mailbox_folder)
     if manifest.training.activations:
         from enclave.slicing.checkpointed import compute_again
 

@@ -62,7 +62,8 @@ class SplitServer(EnclaveProgram):
             from enclave.programs.tail import load_tail
             from enclave.programs.tail_rounds import TailRounds
 
-            learner = load_tail(self.identity.manifest, self.mailbox.folder / arguments.model)
+            folder = self.mailbox.folder
+            learner = load_tail(self.identity.manifest, folder / arguments.model, folder)
             self._rounds = TailRounds(self.identity, self.mailbox, learner)
         return self._rounds.size
 

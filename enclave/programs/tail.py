@@ -105,11 +105,12 @@ class TailLearner:
         return result, tuned_state(self.tail)
 
 
-def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
+def load_tail(manifest: Manifest, folder: Path, mailbox_folder: Path | None = None) -> TailLearner:
     """Read the base model (every file against its pinned hash), cut it, tune the tail as the manifest says,
-    on the accelerator inside the TEE where there is one.
+    on the accelerator inside the TEE where there is one. In the mailbox's folder lies what tuning starts
+    from.
 
-    Raises: `model.*`, `slicing.*`, `split.*` or `spf.*`; `manifest.invalid`.
+    Raises: `model.*`, `slicing.*`, `split.*`, `spf.*` or `start.*`; `manifest.invalid`.
     """
     adapter, split = manifest.adapter, manifest.split
     if not isinstance(adapter, Spf) or split is None:
@@ -117,6 +118,10 @@ def load_tail(manifest: Manifest, folder: Path) -> TailLearner:
     opened = open_tail(folder, manifest.model, split.cut)
     config, tail = opened.config, opened.tail
     tune(tail, adapter, manifest.training.seed)
+    if manifest.model.start:
+        from enclave.slicing.start import begin_tail_with_release
+
+        begin_tail_with_release(tail, manifest.model, mailbox_folder)
     if split.checkpointing:
         from enclave.slicing.checkpointed import compute_again
 

@@ -19,7 +19,7 @@ from contracts.refusal import Refusal
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs import uploads
 from enclave_jobs.blobs.models import Blob, BlobKind
-from enclave_jobs.runs.members import run_of, site_of
+from enclave_jobs.runs.members import run_of, site_of, starts_for
 from federation.sites.models import Site
 from federation.wire import ERRORS, AgentView, document, read
 
@@ -94,8 +94,8 @@ class UploadFrames(AgentView):
 
 
 class Download(AgentView):
-    """A sealed file of this site's runs: the next state, released parameters, or what the site itself has
-    uploaded."""
+    """A file of this site's runs: the next state, released parameters, what a run starts from, or what the
+    site itself has uploaded."""
 
     @extend_schema(
         operation_id="blob_read",
@@ -136,12 +136,18 @@ def readable(site: Site, sha256: str) -> Blob:
     Raises: `blob.unknown`, `run.unknown` and `blob.lost`.
     """
     blob = Blob.objects.filter(sha256=sha256, complete=True).select_related("run").first()
-    if blob is None or blob.run is None:
+    if blob is None:
         raise Refusal("blob.unknown")
-    run_of(site, blob.run.pk, active=False)
-    published = blob.kind in (BlobKind.NEXT, BlobKind.RELEASE) and blob.owner_site_id is None
-    if not published and blob.owner_site_id != site.pk:
+    if blob.kind == BlobKind.START:
+        if not starts_for(site, sha256):
+            raise Refusal("blob.unknown")
+    elif blob.run is None:
         raise Refusal("blob.unknown")
+    else:
+        run_of(site, blob.run.pk, active=False)
+        published = blob.kind in (BlobKind.NEXT, BlobKind.RELEASE) and blob.owner_site_id is None
+        if not published and blob.owner_site_id != site.pk:
+            raise Refusal("blob.unknown")
     if not blobs.is_there(sha256):  # before an answer begins that could not be finished
         raise Refusal("blob.lost")
     return blob

@@ -20,6 +20,7 @@ class BlobKind(models.TextChoices):
     SHARD = "shard", _("a shard of a site's features")
     RELEASE = "release", _("released parameters, sealed to the sites")
     EXPORT = "export", _("released parameters, in clear")
+    START = "start", _("a released adapter that tuning starts from")
 
 
 class Blob(models.Model):

@@ -35,3 +35,9 @@ def run_of(site: Site, run_id: str, *, active: bool) -> Run:
     if active and run.state not in LIVE_RUNS:
         raise Refusal("run.not_active", state=run.state)
     return run
+
+
+def starts_for(site: Site, sha256: str) -> bool:
+    """Whether a run that this site is a member of starts from the released adapter of this hash."""
+    runs = Run.objects.filter(manifest__contains=f'"start":"{sha256}"')
+    return any(site.pk in frozen(run).names for run in runs)

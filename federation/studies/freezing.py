@@ -42,6 +42,7 @@ from federation.studies.labels import decided
 from federation.studies.models import BaseModel, Study
 from federation.studies.noise import planned_epsilon
 from federation.studies.plan import Plan, read
+from federation.studies.starting import with_start
 
 
 def build_manifest(study: Study) -> Manifest:
@@ -62,6 +63,7 @@ def build_manifest(study: Study) -> Manifest:
             raise Refusal("study.tags_not_served")
         if not method.serves:
             raise Refusal("study.method_not_served")
+    adapter, kinds = method.adapter(plan), {dataset.kind for dataset in datasets}
     manifest = Manifest(
         version=1,
         run=new_id(),
@@ -70,8 +72,8 @@ def build_manifest(study: Study) -> Manifest:
         method=plan.method,
         placement=plan.placement,
         runtime=plan.runtime,
-        model=_model(plan, datasets),
-        adapter=method.adapter(plan),
+        model=with_start(_model(plan, datasets), study, plan, adapter, kinds),
+        adapter=adapter,
         training=Training(
             rounds=plan.rounds,
             local_epochs=plan.local_epochs,

@@ -123,6 +123,26 @@ class Approval(models.Model):
         ]
 
 
+class StartingAdapter(models.Model):
+    """A LoRA adapter that an earlier study released, brought here by a lead to start tuning from. Its file is
+    the blob `sha256`; `about` is what its package says of it (enclave_jobs/releases/starting.py)."""
+
+    sha256 = models.CharField(max_length=64)
+    name = models.CharField(max_length=200)
+    about = models.JSONField()
+    added_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    added_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-added_at"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["sha256", "added_by"], name="one_starting_adapter_per_person")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ModelJobKind(models.TextChoices):
     REGISTER = "register", _("register a model")
     FREEZE = "freeze", _("try a study's tuning")

@@ -24,6 +24,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     describe. `quorum` and `release_approvals` of None mean all sites; `answers` (0: no bound) is for a
     model that is served. A `server_learning_rate` of None is 1 with momentum and 0.01 where it adapts,
     and only there are `server_beta2` and `server_tau` read.
+    `start` is the SHA-256 of a released adapter that tuning starts from (empty: of drawn parameters).
     `rounds` counts training rounds.
     `key_shares` sites together make the key of a Method 2 server's state where its TEE has none of its own;
     None means a quorum of them on TDX, and elsewhere a sealing key. `same_labels` (spelling -> label) and
@@ -63,6 +64,7 @@ class Plan(Struct, forbid_unknown_fields=True, frozen=True):
     select: Select = "largest"
     tuned_rows: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("dense",)
     tuned_lora: Annotated[tuple[Place, ...], Meta(max_length=2)] = ("attention_output",)
+    start: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
     rounds: Annotated[int, Meta(ge=1, le=1000)] = 4
     local_epochs: Annotated[int, Meta(ge=1, le=100)] = 1
     batch_size: Annotated[int, Meta(ge=1, le=1024)] = 16

@@ -144,6 +144,11 @@ TABLE: dict[str, tuple[str, dict[str, int]]] = {
     "run-release": ("GET", {who: 286 if seen == 200 else seen for who, seen in STUDY.items()}),
     "run-release-ask": ("POST", LEAD_ACTS),
     "run-release-download": ("POST", LEAD_ACTS),
+    "run-release-start": ("POST", LEAD_ACTS),
+    "adapters": (
+        "GET",
+        {"olga": 403, "lena": 200, "ludo": 200, "alice": 403, "carol": 403, "audrey": 403},
+    ),
     "log": ("GET", {**ALL, "alice": 403, "carol": 403}),
     # The entry is an appraisal in Lena's study; its quote is the auditor's alone.
     "log-entry": ("GET", {**ALL, "ludo": 404, "alice": 403, "carol": 403}),

@@ -171,6 +171,9 @@ def test_an_export_is_downloaded_by_its_lead_alone_and_each_time_is_on_record(
     assert answer["Content-Disposition"].endswith('adapter.zip"')
     (entry,) = AuditEntry.objects.filter(action="release.downloaded")
     assert entry.facts["sha256"] == "a" * 64
+    # What is no package of ours starts no study, and the page says why.
+    page_after = lead.post(reverse("run-release-start", args=[run.pk]), follow=True)
+    assert "start.bad_package" in page_after.content.decode()
 
 
 def test_a_release_that_failed_is_tried_again_with_the_orders_that_are_there(

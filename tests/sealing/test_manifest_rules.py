@@ -146,6 +146,15 @@ KEPT["few rows at a time, activations computed again"] = changed(
     **CHAT, training=msgspec.structs.replace(AGAIN, at_once=2)
 )
 KEPT["rows that stand together"] = changed(**CHAT, training=packing(4096))
+STARTS = {"start": "ab" * 32, "start_receipt": "cd" * 32}
+
+
+def starting(start: dict[str, str] = STARTS, **more: Any) -> Manifest:
+    return changed(model=msgspec.structs.replace(MANIFEST.model, **start), **more)
+
+
+KEPT["a released adapter to start from"] = starting()
+KEPT["LoRA of a tail that starts from one"] = starting(**SPLIT, **rules())
 KEPT["answers that are chosen"] = choosing()
 KEPT["passes in C"] = changed(**NATIVE)
 KEPT["masks without them under SGX"] = changed(**MASKED, **SGX)
@@ -154,6 +163,12 @@ BROKEN = {
     "activations of a tail, where its split does not say so": changed(**SPLIT, training=AGAIN),
     "masked products that are computed again": changed(**MASKED, training=AGAIN),
     "activations behind a prefix that are computed again": changed(adapter=Prefix(4), training=AGAIN),
+    "a start of no receipt": starting({"start": "ab" * 32}),
+    "a receipt without a start": starting({"start_receipt": "ab" * 32}),
+    "a prefix that starts from LoRA": starting(adapter=Prefix(4)),
+    "rows without LoRA that start from LoRA": starting(
+        **{**SPLIT, "adapter": Spf(25.0, 25.0, lora=())}, **rules()
+    ),
     "packed texts that are sorted": changed(training=packing(4096), **rules()),
     "packed rows behind a prefix": changed(**{**CHAT, "adapter": Prefix(4)}, training=packing(4096)),
     "packed rows of noise": changed(**{**CHAT, **rules(privacy=RECORD)}, training=packing(4096)),

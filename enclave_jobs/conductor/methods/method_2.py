@@ -107,6 +107,7 @@ def prepare(run: Run, enclave: Enclave, manifest: Manifest) -> bool:
         PrepareTailArguments("model"),
         run=run.pk,
         key=f"{enclave.pk}/prepare",
+        inputs=[start] if (start := manifest.model.start) else [],
         model=Model(manifest.model.source, tuple(manifest.model.files)),
     )
     if size is None:

@@ -7,13 +7,52 @@ from typing import Any, ClassVar
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from contracts.refusal import Refusal
 from enclave_jobs.runs.costs import tunable
 from error_catalogue import explain
 from federation.studies.models import BaseModel, Study
+from federation.studies.plan import read
+from federation.studies.starting import offered_to, require_fit
 from frontend.forms.wizard.basics import offered, tried
 from frontend.forms.wizard.step import Slider, StepForm, number, ratio
 
 GIB = 1 << 30
+
+
+def start() -> forms.ChoiceField:
+    """A released adapter; an empty choice is none."""
+    return forms.ChoiceField(
+        label=_("Tuning starts from"), required=False,
+        help_text=_("An adapter that an earlier study released. Every hospital of this study gets it, and it "
+                    "may remember texts of the earlier one."),
+    )  # fmt: skip
+
+
+class StartingForm(StepForm):
+    """A step that may let tuning start from a released adapter."""
+
+    def prepare(self) -> None:
+        kept = [(adapter.sha256, adapter.name) for adapter in offered_to(self.user)]
+        stored = self.plan.get("start", "")
+        if stored and stored not in dict(kept):
+            kept.append((stored, f"{stored[:16]}…"))  # to be refused, and not left out silently
+        field: Any = self.fields["start"]
+        field.choices = [("", _("drawn parameters, as always")), *kept]
+
+    def changes(self) -> dict[str, Any]:
+        return {**super().changes(), "start": self.cleaned_data.get("start") or ""}
+
+    def clean(self) -> dict[str, Any]:
+        """Whether the adapter fits, by the words by which freezing would refuse it."""
+        cleaned = super().clean() or {}
+        if cleaned.get("start") and not self.errors and self.study is not None:
+            try:
+                plan = read({**self.plan, **self.changes()})
+                require_fit(self.user, plan, list(self.study.datasets.all()))
+            except Refusal as refusal:
+                words = explain(refusal.code, refusal.facts)
+                self.add_error("start", f"{words.message} {words.hint}")
+        return cleaned
 
 
 def dropout() -> forms.FloatField:
@@ -34,7 +73,7 @@ def by_root() -> forms.BooleanField:
     )  # fmt: skip
 
 
-class AdapterForm(StepForm):
+class AdapterForm(StartingForm):
     """Method 1: what is tuned, which layers are left to the hospitals' own machines, and, where masked, how
     the accelerator is checked."""
 
@@ -51,7 +90,7 @@ class AdapterForm(StepForm):
         widget=Slider(min=1, max=64, step=1),
     )  # fmt: skip
     alpha = number(_("LoRA alpha"), 1, 1024, _("Usually twice the rank."))
-    lora_dropout, rslora = dropout(), by_root()
+    lora_dropout, rslora, start = dropout(), by_root(), start()
     targets = forms.MultipleChoiceField(
         label=_("LoRA is put on, in every tuned layer"), required=False, widget=forms.CheckboxSelectMultiple,
         help_text=_("None ticked: those that are usual for this model."),
@@ -98,6 +137,7 @@ class AdapterForm(StepForm):
     OPTIONAL: ClassVar = ("front", "front_sample", "accelerator")
 
     def prepare(self) -> None:
+        super().prepare()
         layers = (self.base_model.config if self.base_model else {}).get("num_hidden_layers", 1)
         self.deepest = max(0, layers - 1)
         self.fields["front"].widget.attrs["max"] = self.deepest
@@ -180,7 +220,7 @@ def _reach(field: forms.Field, value: Any) -> None:
         field.widget.attrs["max"] = value
 
 
-class SplitForm(StepForm):
+class SplitForm(StartingForm):
     """Method 2: where the model is cut, and what is tuned behind the cut."""
 
     cut = number(
@@ -210,7 +250,7 @@ class SplitForm(StepForm):
     )
     rank = number(_("LoRA rank"), 1, 512)
     alpha = number(_("LoRA alpha"), 1, 1024)
-    lora_dropout, rslora = dropout(), by_root()
+    lora_dropout, rslora, start = dropout(), by_root(), start()
     batches = forms.ChoiceField(
         label=_("Batches"),
         choices=(
@@ -224,6 +264,7 @@ class SplitForm(StepForm):
     )  # fmt: skip
 
     def prepare(self) -> None:
+        super().prepare()
         layers = (self.base_model.config if self.base_model else {}).get("num_hidden_layers", 2)
         self.deepest = max(1, layers - 1)
         self.fields["cut"].widget.attrs["max"] = self.deepest

@@ -31,8 +31,10 @@ from contracts.progress import Progress
 from contracts.refusal import Refusal
 from enclave.programs.mailbox import WEIGHTS
 from enclave_host.base_models import resolve
+from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
 from site_agent.approvals import approved_manifest
+from site_agent.blobs import download
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
 from site_agent.evidence import read_evidence
@@ -54,6 +56,7 @@ Tell = Callable[..., None]
 
 SHORT = 120.0
 LOADING = 1800.0
+MAX_START_BYTES = 1 << 30
 KEPT_FREE = 1 << 30
 """Bytes of this machine's disk that pads leave alone."""
 """Seconds that operations of the client slice may take; training has no limit but the lease."""
@@ -257,6 +260,8 @@ class RunSession:
         for name in self.manifest.model.files:
             self._put_in(folder / name, Path("model") / name)
         self._put_in(dataset, Path("data") / "rows.jsonl")
+        if self.manifest.model.start:
+            self._bring_start(self.manifest.model.start, tell)
         features = None
         if self.manifest.front is not None:
             features = f"data/{FEATURES}"
@@ -271,6 +276,12 @@ class RunSession:
             self._committed = self._client().ask(COMMIT, Nothing(), timeout=SHORT)
         tell_of_cuts(loaded.cut, loaded.left_out, self.manifest)
         self._loaded = True
+
+    def _bring_start(self, sha256: str, tell: Tell) -> None:
+        """What tuning starts from, into the mailbox: the client slice believes its hash in the manifest."""
+        tell("fetching what tuning starts from")
+        file = download(self._coordinator, sha256, self.folder / "start" / sha256, limit=MAX_START_BYTES)
+        HostMailbox(self.mailbox).deliver(file, sha256)
 
     def _computed(self, model: Path, dataset: Path, tell: Tell) -> Path:
         """The features of this run, computed if they are not there: a client slice takes no others later."""
