@@ -15,6 +15,7 @@ from federation.people.models import User
 from federation.studies.labels import groups
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
+from federation.studies.searched import following
 from frontend.forms.wizard.basics import DataForm, MethodForm, ModelForm, PurposeForm, on_offer
 from frontend.forms.wizard.step import StepForm
 from frontend.forms.wizard.training import TrainingForm
@@ -101,7 +102,7 @@ def draft_with(study: Study, form: StepForm | None) -> Draft:
     return Draft(
         name=cleaned.get("name", study.name),
         purpose=cleaned.get("purpose", study.purpose),
-        plan=read({**study.settings, **changes}),
+        plan=read({**study.settings, **following(study.settings, changes), **changes}),
         datasets=list(study.datasets.select_related("site") if datasets is None else datasets),
     )
 

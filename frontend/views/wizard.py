@@ -22,6 +22,7 @@ from federation.studies.freezing import build_manifest
 from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan
 from federation.studies.plan import read as read_plan
+from federation.studies.searched import default_for
 from frontend import wizard
 from frontend.forms.wizard.basics import METHODS, DataForm, tried
 from frontend.forms.wizard.step import StepForm
@@ -49,7 +50,8 @@ def new(request: HttpRequest) -> HttpResponse:
         refused = Refusal("study.no_model")
     elif request.method == "POST" and form is not None and form.is_valid():
         try:
-            plan = Plan(model=model.source, task=_task(model))
+            begun = default_for(model.task, "method-1", "lora")
+            plan = Plan(model=model.source, task=_task(model), **begun._asdict())
             fits = msgspec.structs.replace(plan, max_tokens=min(plan.max_tokens, model.max_tokens))
             taken = wizard.datasets_to_begin_with(user, fits.task)
             study = services.create_study(user, **form.cleaned_data, plan=fits, datasets=taken)

@@ -3,6 +3,7 @@ their own field."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from enclave_jobs.runs.models import Run
 from federation.studies import services
 from federation.studies.freezing import build_manifest
 from federation.studies.models import BaseModel, Study
+from federation.studies.searched import SEARCHED, Searched, following
 from tests.federation.cast import Hospital
 from tests.frontend.wizard_pages import TRAINING, at, text
 from tests.support.proofs import made_proof
@@ -237,14 +239,56 @@ def test_masks_are_put_on_in_c_where_the_lead_asks_for_it(lead: Client, shaped: 
         assert (b'"passes":"native"' in canonical(masking)) is said
 
 
-def test_the_rate_that_was_searched_for_what_is_tuned_is_offered_beside_it(
+def test_a_draft_has_the_rate_and_rounds_that_were_searched_for_what_it_tunes(
     lead: Client, shaped: Study
 ) -> None:
-    for change, rate in (({}, "0.002"), ({"adapter": "prefix"}, "0.01"), ({"method": "method-2"}, "0.0005")):
-        settings = {**shaped.settings, **change}
-        Study.objects.filter(pk=shaped.pk).update(settings=settings)
-        form = lead.get(at(shaped, "training")).context["form"]
-        assert form.fields["learning_rate"].help_text.endswith(f": {rate}.")
+    """Until the lead types others; where nothing was searched, the plan's own."""
+    begun = {"learning_rate": SEARCHED["lora"].learning_rate, "rounds": SEARCHED["lora"].rounds}
+    settings = {**shaped.settings, **begun}
+    Study.objects.filter(pk=shaped.pk).update(settings=settings)
+    prefix = {"adapter": "prefix", "rank": 4, "alpha": 8, "prefix_length": 4}
+    for step, asked, kind in (
+        ("tuning", prefix, "prefix"),
+        ("method", {"choice": "split"}, "spf"),
+        ("method", {"choice": "all_in_tee"}, "prefix"),
+    ):
+        assert lead.post(at(shaped, step), asked).status_code == 302
+        shaped.refresh_from_db()
+        now = shaped.settings
+        assert (now["learning_rate"], now["rounds"]) == SEARCHED[kind]
+        page = lead.get(at(shaped, "training")).context["form"]
+        assert f"{SEARCHED[kind].learning_rate:g}" in page.fields["learning_rate"].help_text
+    lead.post(at(shaped, "training"), {**TRAINING, "learning_rate": "0.003", "rounds": 7})
+    lead.post(at(shaped, "tuning"), {**prefix, "adapter": "lora"})
+    shaped.refresh_from_db()
+    assert (shaped.settings["learning_rate"], shaped.settings["rounds"]) == (0.003, 7)
+    assert following({**settings, "rounds": 7}, {"task": "causal-lm"}) == {"learning_rate": 0.001}
+
+
+def test_what_drafts_begin_with_is_what_the_results_say() -> None:
+    """The bold rows of the table of the search, which are the best of their kind."""
+    results = (Path(__file__).parents[2] / "docs/results.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in results.partition("| tuned | rate |")[2].splitlines()[2:]
+    ]
+    kinds = {"LoRA 8/16, all": "lora", "P-Tuning v2": "prefix", "Method 2, SPF": "spf"}
+    means: dict[str, dict[Searched, float]] = {name: {} for name in SEARCHED}
+    bold, kind = {}, ""
+    for row in rows:
+        if len(row) != 6:
+            break
+        if row[0]:
+            kind = next((name for said, name in kinds.items() if row[0].startswith(said)), "")
+        _what, rate, *_each, mean, rounds = row
+        if not kind or not mean:
+            continue
+        one = Searched(float(rate.strip("*")), int(rounds or 0))
+        means[kind][one] = float(mean.strip("*"))
+        if rate.startswith("**") and mean.startswith("**"):
+            bold[kind] = one
+    assert bold == SEARCHED
+    assert {name: max(each, key=lambda one: each[one]) for name, each in means.items()} == SEARCHED
 
 
 def test_settings_that_do_not_go_together_are_refused_at_the_field_that_mends_them(

@@ -17,6 +17,7 @@ from contracts.policy import TcbStatus
 from error_catalogue import explain
 from federation.studies.methods import named as planned
 from federation.studies.models import Study
+from federation.studies.searched import SEARCHED, kind_of
 from frontend.forms.wizard.step import StepForm, number
 from frontend.methods import named
 from manifest_summary.formatting import word
@@ -26,12 +27,12 @@ _word = lazy(word, str)  # in the language of who reads the form
 RELEASES = [(name, _word(name)) for name in ("nothing", "serve-only", "sealed-to-sites", "export")]
 
 
-SEARCHED = {
-    "lora": (_("LoRA at every linear layer"), "0.002"),
-    "prefix": (_("P-Tuning v2"), "0.01"),
-    "spf": (_("SPF behind the third of six layers"), "0.0005"),
+SEARCHED_FOR = {
+    "lora": _("LoRA at every linear layer"),
+    "prefix": _("P-Tuning v2"),
+    "spf": _("SPF behind the third of six layers"),
 }
-"""By kind of adapter: what was tuned in the search, and the rate that it found (docs/results.md)."""
+"""By kind of adapter what was tuned in the search (federation/studies/searched.py)."""
 
 
 class TrainingForm(StepForm):
@@ -265,10 +266,15 @@ class TrainingForm(StepForm):
             (name, name) for name in settings.ENCLAVE_RUNTIMES if name not in UNMEASURED
         ]
         if self.plan.get("task", "sequence-classification") == "sequence-classification":
-            kind = "spf" if self.plan.get("method") == "method-2" else self.plan.get("adapter", "lora")
-            said = _("Searched on validation rows of small encoders, for %(what)s: %(rate)s.")
-            what, rate = SEARCHED[kind]
-            self.fields["learning_rate"].help_text = said % {"what": what, "rate": decimal(rate)}
+            kind = kind_of(self.plan.get("method", "method-1"), self.plan.get("adapter", "lora"))
+            said = _(
+                "A draft begins with what was searched on validation rows of small encoders, for %(what)s: "
+                "%(rate)s, %(rounds)d rounds."
+            )
+            found = SEARCHED[kind]
+            facts = {"what": SEARCHED_FOR[kind], "rounds": found.rounds}
+            rate = decimal(f"{found.learning_rate:g}")
+            self.fields["learning_rate"].help_text = said % {**facts, "rate": rate}
         if not named(self.plan.get("method")).averages:
             for name in (*self.AVERAGING, *self.STEP, *self.ADAPTS, *self.PRIVACY, "proximal"):
                 del self.fields[name]
