@@ -54,7 +54,7 @@ def _socket_dir() -> Path:
     return path
 
 
-def _database(url: str | None) -> dict[str, object]:
+def database(url: str | None) -> dict[str, object]:
     if not url:
         return {
             "ENGINE": "django.db.backends.sqlite3",
@@ -68,14 +68,14 @@ def _database(url: str | None) -> dict[str, object]:
         }
     parts = urlsplit(url)
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "federation.postgresql",
         "NAME": parts.path.lstrip("/"),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
         # Threads share a pool: one without a connection waits, where PostgreSQL would turn it away ("too
-        # many clients"). A connection that the server has closed meanwhile is replaced.
+        # many clients"). Connections that the server has closed meanwhile are replaced.
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
@@ -216,7 +216,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": _database(os.environ.get("FEDSLICE_DATABASE"))}
+DATABASES = {"default": database(os.environ.get("FEDSLICE_DATABASE"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "people.User"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ import jwt
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.db.utils import ConnectionHandler
 
 from contracts.bound_request import AGENTS_API
+from federation import settings
 from tests.jobs.test_line import start_web
 from tests.support import redis_server
 from tests.support.engines import postgresql_server
-from tests.support.installation import REPOSITORY, free_port
+from tests.support.installation import REPOSITORY, free_port, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PROCESSES, EACH, MOST = 2, 5, 14
@@ -82,3 +85,31 @@ def test_more_threads_than_postgresql_has_connections_wait_for_one_and_are_all_a
                 process.kill()
                 process.wait()
     assert answers == {(401, "auth.unknown_site")}
+
+
+def test_after_a_crash_of_postgresql_a_process_has_connections_again_at_once() -> None:
+    """All of its pool are dead then; psycopg's own finds one after the other, and gives up after 30 s."""
+    with postgresql_server() as database:
+        pool = ConnectionHandler({"default": settings.database(database)})["default"].pool
+        pool.open()
+        try:
+            held = [pool.getconn() for _ in range(pool.max_size)]
+            backend = held[0].info.backend_pid
+            for connection in held:
+                pool.putconn(connection)
+            os.kill(backend, signal.SIGKILL)
+            wait_for(lambda: _serves(database), 120, "PostgreSQL serves again")
+            began = time.monotonic()
+            with pool.connection() as connection:
+                connection.execute("select 1")
+            assert time.monotonic() - began < 10
+        finally:
+            pool.close()
+
+
+def _serves(database: str) -> bool:
+    try:
+        with psycopg.connect(database):
+            return True
+    except psycopg.OperationalError:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,6 @@ def postgresql_server(*options: str) -> Iterator[str]:
         )
         yield f"postgresql://fedslice:s3cret%2Fwith%3Asigns@127.0.0.1:{port}/coordinator"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # at SIGTERM it would wait for who is still connected
         server.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
