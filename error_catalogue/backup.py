@@ -27,8 +27,8 @@ define(
     ),
     Entry(
         "backup.other_version",
-        "The backup's tables are those of another version of FedSlice.",
-        "Restore with the version that wrote it, then upgrade. Empty the database before you try again.",
+        "The backup is of a newer version of FedSlice; nothing was changed.",
+        "Restore with the version that wrote it.",
         "operator",
     ),
     Entry(

@@ -14,6 +14,10 @@ define(
           "Send less at once.", "site"),
     Entry("request.not_found", "There is nothing here by that name that you may see.",
           "Check the address.", "site"),
+    Entry("request.other_version",
+          "This coordinator does not know {address}: it is of another version than the agent.",
+          "Install the agent that this coordinator hands out under /install, and keep the state folder; if "
+          "that one asks, send this text to the operator.", "site"),
     Entry("request.method", "This address does not answer {method}.",
           "Update the agent; if it is up to date, send this text to the operator.", "site"),
     Entry("request.busy", "The coordinator is busy.", "Try again in a moment.", "us", retry=True),

@@ -73,6 +73,7 @@ def restore(
                 raise Refusal("backup.unreadable", file=source.name)
             if description["engine"] != database.engine():
                 raise Refusal("backup.other_engine", found=description["engine"], expected=database.engine())
+            database.require_known(description["steps"])
             if certificate is not None and key is not None and description["keys"]:
                 envelope = _read(archive, "keys.cms")
                 names = keys.restore(envelope, keys.certificate_of(certificate), key, passphrase)

@@ -1,5 +1,5 @@
 """The database as one file, as it stood at one moment, and back. SQLite by its own online backup; PostgreSQL
-table by table (COPY) out of one snapshot, into tables that `migrate` has made."""
+table by table (COPY) out of one snapshot, into tables as they were then. `migrate` brings both up to date."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from django.apps import apps
 from django.core.management import call_command
-from django.core.management.color import no_style
 from django.db import connection, connections, transaction
+from django.db.backends.utils import CursorWrapper
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.graph import Node
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from contracts.refusal import Refusal
 
 _SIZE: Final = struct.Struct(">Q")
+MIGRATIONS: Final = "django_migrations"
 
 
 def engine() -> str:
@@ -56,31 +59,64 @@ def dump(file: Path) -> None:
             _say(out, b"")
 
 
-def load(file: Path, seen: list[str]) -> None:
-    """Into an empty database.
+def require_known(seen: list[str]) -> None:
+    """A backup of an older version is brought to this one's tables; one of a newer version has what nobody
+    here can read.
 
-    Raises: `backup.other_version` where PostgreSQL's tables would differ from those that were dumped;
-    SQLite's file brings its own, and is migrated after.
+    Raises: `backup.other_version`.
     """
+    known = {f"{app}.{name}" for app, name in MigrationLoader(connection).disk_migrations}
+    if not set(seen) <= known:
+        raise Refusal("backup.other_version")
+
+
+def load(file: Path, seen: list[str]) -> None:
+    """Into an empty database, whose tables are then this version's.
+
+    Raises: as `require_known`; CommandError where `migrate` stops, as it would end runs.
+    """
+    require_known(seen)
     if engine() == "sqlite":
         connections.close_all()
         with closing(sqlite3.connect(file)) as copy, closing(sqlite3.connect(_sqlite())) as here:
             copy.backup(here)
-        call_command("migrate", verbosity=0)
-        return
+    else:
+        _migrate_to(seen)
+        _fill(file)
     call_command("migrate", verbosity=0)
-    if steps() != seen:
-        raise Refusal("backup.other_version")
+
+
+def _migrate_to(seen: list[str]) -> None:
+    """Tables as they were dumped: each app's last migration of those that were seen, and what it needs."""
+    executor = MigrationExecutor(connection)
+    nodes = {(app, name) for app, _, name in (step.partition(".") for step in seen)}
+    executor.migrate([node for node in nodes if not _goes_on(executor.loader.graph.node_map[node], nodes)])
+
+
+def _goes_on(node: Node, nodes: set[tuple[str, str]]) -> bool:
+    return any(child.key in nodes and child.key[0] == node.key[0] for child in node.children)
+
+
+def _fill(file: Path) -> None:
+    """The rows, into tables whose own (what migrations wrote) go, and the sequences behind them."""
     with file.open("rb") as source, transaction.atomic(), connection.cursor() as cursor:
-        tables = connection.introspection.django_table_names(only_existing=True)
-        cursor.execute(f"TRUNCATE {', '.join(connection.ops.quote_name(name) for name in tables)}")
+        tables = [name for name in connection.introspection.table_names() if name != MIGRATIONS]
+        cursor.execute(f"TRUNCATE {', '.join(map(connection.ops.quote_name, tables))}")
         while head := source.read(_SIZE.size):
             table, columns = json.loads(source.read(_SIZE.unpack(head)[0]))
             with cursor.copy(f"COPY {_named(table, columns)} FROM STDIN") as rows:
                 while piece := _heard(source):
                     rows.write(piece)
-        for statement in connection.ops.sequence_reset_sql(no_style(), apps.get_models()):
-            cursor.execute(statement)
+        for table in tables:
+            for sequence in connection.introspection.get_sequences(cursor, table):
+                _reset(cursor, table, sequence["column"])
+
+
+def _reset(cursor: CursorWrapper, table: str, column: str) -> None:
+    """The next value comes after the largest that there is."""
+    name, quoted = connection.ops.quote_name(table), connection.ops.quote_name(column)
+    last, rows = f"coalesce(max({quoted}), 1), max({quoted}) IS NOT NULL", f"FROM {name}"
+    cursor.execute(f"SELECT setval(pg_get_serial_sequence(%s, %s), {last}) {rows}", [name, column])
 
 
 def _sqlite() -> str:

@@ -17,7 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """404: kind words for people, JSON with a code for agents."""
+    """404: kind words for people, JSON with a code for agents, who ask for no address but those that their
+    version knows."""
+    if request.path.startswith("/api/agent/"):
+        facts = {"address": request.path.removeprefix("/api/agent/")[:100]}
+        return JsonResponse(body_of("request.other_version", facts, secrets.token_hex(6)), status=404)
     if request.path.startswith("/api/"):
         return JsonResponse(body_of("request.not_found", {}, secrets.token_hex(6)), status=404)
     return page_not_found(request, exception)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.jobs.cast import Scene, make_scene
 from tests.jobs.test_backup import Place
 from tests.support import tagged
 from tests.support.beginnings import REPOSITORY
+from tests.support.engines import postgresql_server
 
 TOLD = """
 import io
@@ -32,6 +34,12 @@ call_command("dumpdata", exclude=["contenttypes", "auth", "sessions"], stdout=ou
 print("TOLD", out.getvalue())
 """
 SCENE = "from tests.jobs.cast import make_scene; make_scene()"
+CREATE = "from django.db import connection as c; c.cursor().execute('CREATE DATABASE coordinator_2')"
+GOES_ON = """
+from enclave_jobs.runs.models import Round, Run
+last = max(Round.objects.values_list("pk", flat=True))
+print(Round.objects.create(run=Run.objects.first(), number=99).pk > last)
+"""
 """In words that the tagged version's own tests understand."""
 Rows = dict[tuple[str, str], dict[str, Any]]
 
@@ -40,6 +48,17 @@ def migrated(place: Place, then: str = "") -> Rows:
     """Every row's fields, by model and key, after `migrate` and whatever comes then."""
     said = place.manage("shell", "-v", "0", "-c", TOLD.format(then=then))
     return {(row["model"], str(row["pk"])): row["fields"] for row in json.loads(said.split("TOLD ", 1)[1])}
+
+
+def lost(before: Rows, after: Rows) -> dict[tuple[str, ...], Any]:
+    """Fields that are not as they were."""
+    assert before.keys() <= after.keys()
+    return {
+        (*key, name): (value, after[key].get(name))
+        for key, fields in before.items()
+        for name, value in fields.items()
+        if after[key].get(name) != value
+    }
 
 
 @pytest.mark.slow
@@ -51,14 +70,28 @@ def test_migrating_keeps_every_row_as_it_is_and_the_run_can_go_on(tmp_path: Path
     assert {"runs.run", "runs.round", "attestation.logentry"} <= {model for model, _ in before}
     place.repository = REPOSITORY
     after = migrated(place)
-    assert before.keys() <= after.keys()
-    changed = {
-        (*key, name): (value, after[key].get(name))
-        for key, fields in before.items()
-        for name, value in fields.items()
-        if after[key].get(name) != value
-    }
-    assert changed == {}
+    assert lost(before, after) == {}
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_backup_of_the_tagged_version_is_brought_to_this_one(engine: str, tmp_path: Path) -> None:
+    """As if it had been restored by the version that wrote it, and migrated then."""
+    with postgresql_server() if engine == "postgresql" else nullcontext("") as database:
+        place = Place(tmp_path / "state", database, tagged.checkout(tmp_path / "old"))
+        place.folder.mkdir()
+        before = migrated(place, SCENE)
+        file = tmp_path / "backup.tar"
+        place.manage("backup", str(file))
+        if engine == "postgresql":
+            place.manage("shell", "-v", "0", "-c", CREATE)
+        there = Place(tmp_path / "restored", database and f"{database}_2")
+        there.manage("restore", str(file))
+        after = migrated(there)
+        assert "True" in there.manage("shell", "-v", "0", "-c", GOES_ON), "keys go on after the last"
+    assert lost(before, after) == {}
 
 
 def test_what_the_tagged_version_has_frozen_is_read_under_the_same_hash() -> None:

@@ -153,6 +153,27 @@ def test_what_is_no_backup_or_was_changed_is_refused(lived: tuple[Place, Path], 
     assert "[blob.hash_mismatch]" in Place(tmp_path / "b").manage("restore", str(other), code=1)
 
 
+def test_a_backup_of_a_newer_version_is_refused_before_anything_is_written(
+    lived: tuple[Place, Path], operator: tuple[str, str], tmp_path: Path
+) -> None:
+    _, file = lived
+    newer = tmp_path / "newer.tar"
+    with tarfile.open(file) as source, tarfile.open(newer, "w") as changed:
+        for member in source:
+            content = source.extractfile(member)
+            assert content is not None
+            data = content.read()
+            if member.name == "backup.json":
+                described = json.loads(data)
+                data = json.dumps(described | {"steps": [*described["steps"], "runs.9999_later"]}).encode()
+                member.size = len(data)
+            changed.addfile(member, io.BytesIO(data))
+    there = Place(tmp_path / "state")
+    assert "[backup.other_version]" in there.manage("restore", str(newer), "--keys", *operator, code=1)
+    assert not (there.folder / "log-key.json").exists()
+    there.manage("restore", str(file), "--keys", *operator)
+
+
 @pytest.fixture
 def postgres() -> Iterator[str]:
     with postgresql_server() as url:
