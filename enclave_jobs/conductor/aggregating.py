@@ -33,6 +33,7 @@ def aggregate(round: Round) -> None:
         return
     if answer is not None:
         publishing.publish(round, answer)
+        questions.forget_older(round)
 
 
 def _blame(round: Round, refusal: Refusal) -> None:

@@ -1,4 +1,5 @@
-"""Ask a run's enclave to close a round: under one key for each round, so that it is answered once."""
+"""Ask a run's enclave about a round: under a key for each question, so that it is answered once; and have the
+answers forgotten."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 from contracts.program_calls import Call
 from contracts.roster import parse_roster
 from contracts.server_calls import ClosingArguments, RoundDone
-from enclave_jobs.runs.models import ContributionState, Round
+from enclave_jobs.retention import KEPT_ROUNDS
+from enclave_jobs.runs.models import Contribution, ContributionState, Round
 from enclave_jobs.supervisor import client
 
 
@@ -28,7 +30,26 @@ def ask(round: Round, question: ClosingCall) -> RoundDone | None:
         question.call,
         ClosingArguments(round.number, parse_roster(round.roster or {}), signatures),
         run=round.run_id,
-        key=f"aggregate/{round.number}",
+        key=_closing(round.number),
         inputs=question.inputs,
         outputs=("next", "state"),
     )
+
+
+def inspection_key(enclave: str, number: int, blob: str) -> str:
+    """Of whether an enclave finds a contribution to this round good."""
+    return f"{enclave}/inspect/{number}/{blob[:32]}"
+
+
+def forget_older(round: Round) -> None:
+    """This round is published: answers about the one KEPT_ROUNDS before it are in the database since long,
+    also for a worker that stood still. So what a supervisor keeps of a run does not grow with its rounds."""
+    number = round.number - KEPT_ROUNDS
+    rows = Contribution.objects.filter(round__run=round.run_id, round__number=number)
+    keys = [inspection_key(row.good_for, number, row.blob) for row in rows.exclude(good_for="")]
+    if number > 0:
+        client.forget(round.run_id, (_closing(number), *keys))
+
+
+def _closing(number: int) -> str:
+    return f"aggregate/{number}"

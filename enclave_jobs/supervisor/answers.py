@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from enclave_jobs.blobs.store import refusing_when_full
@@ -94,9 +94,13 @@ class AnswerCache:
             raise work.error
         return work.answer
 
-    def forget(self, run: str) -> None:
-        """Drop the kept answers of a run."""
-        shutil.rmtree(self._folder / run, ignore_errors=True)
+    def forget(self, run: str, keys: Iterable[str] = ()) -> None:
+        """Drop the kept answers of a run: to these keys, or all."""
+        paths = [self._path(run, key) for key in keys]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        if not paths:
+            shutil.rmtree(self._folder / run, ignore_errors=True)
 
     def _path(self, run: str, key: str) -> Path:
         return self._folder / run / f"{hashlib.sha256(key.encode()).hexdigest()}.json"

@@ -120,17 +120,17 @@ def stop(enclave: str) -> None:
     _ask(STOP, Stop(enclave), SHORT_SECONDS, at=_holder(enclave))
 
 
-def forget(run: str) -> None:
-    """Drop the kept answers of a run that is over, wherever its enclaves were; a machine that is away keeps a
-    few small files."""
+def forget(run: str, keys: tuple[str, ...] = ()) -> None:
+    """Drop the kept answers of a run to these keys (without keys to all, as it is over), wherever its
+    enclaves were; a machine that is away keeps a few small files, as does a version that knows no keys."""
     holders = Enclave.objects.filter(run_id=run).order_by().values_list("supervisor", flat=True)
     for holder in holders.distinct():
         try:
-            _ask(FORGET, Forget(run), SHORT_SECONDS, at=holder)
+            _ask(FORGET, Forget(run, keys), SHORT_SECONDS, at=holder)
         except Refusal as refusal:
-            if refusal.code != "supervisor.unreachable":
+            if refusal.code != "supervisor.unreachable" and not keys:
                 raise
-            logger.info("kept answers of run %s stay at %s, which is away", run, holder)
+            logger.info("kept answers of run %s stay at %s: %s", run, holder, refusal.code)
 
 
 def is_running(enclave: str) -> bool:

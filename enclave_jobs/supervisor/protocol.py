@@ -86,9 +86,10 @@ class Stop(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Forget(Struct, forbid_unknown_fields=True, frozen=True):
-    """Forget the kept answers of a run that is over."""
+    """Forget the kept answers of a run to these keys; without keys to all, as the run is over."""
 
     run: RunId
+    keys: tuple[Key, ...] = ()
 
 
 class Drain(Struct, forbid_unknown_fields=True, frozen=True):

@@ -151,7 +151,7 @@ class SupervisorServer:
         return Nothing()
 
     def _forget(self, asked: protocol.Forget) -> Nothing:
-        self._answers.forget(asked.run)
+        self._answers.forget(asked.run, asked.keys)
         return Nothing()
 
     def _drain(self, asked: protocol.Drain) -> Nothing:

@@ -82,6 +82,23 @@ def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -
 
 
 @pytest.mark.long
+def test_what_the_supervisor_keeps_of_a_run_does_not_grow_with_its_rounds(consortium: Consortium) -> None:
+    """Two looks into contributions and a closing a round, of three rounds and the one that is open."""
+    answers = consortium.installation.folder / "supervisor" / "answers"
+    kept = dict[int, int]()
+    run = consortium.launch(TWO, rounds=8)
+
+    def count(job: dict[str, Any]) -> None:
+        kept[job["round"]] = len(list((answers / run).glob("*.json")))
+
+    consortium.hospitals["anna"].hooks["train"] = count
+    consortium.start()
+    finished(consortium, run)
+    assert kept[3] >= 6 and set(kept) == set(range(1, 9))
+    assert max(kept.values()) <= 3 * 4 + 2, kept
+
+
+@pytest.mark.long
 def test_a_worker_killed_during_collection_costs_time_not_the_run(consortium: Consortium) -> None:
     run = consortium.launch(TWO, rounds=1)
     killed: list[int] = []

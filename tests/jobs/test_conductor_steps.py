@@ -25,6 +25,7 @@ from enclave_jobs.conductor import (
     countersigning,
     joining,
     publishing,
+    questions,
     restarting,
     rounds,
     starting,
@@ -33,6 +34,7 @@ from enclave_jobs.conductor.methods import method_1
 from enclave_jobs.enclaves.models import Admission, Enclave, EnclaveState
 from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, Round, RoundKind, Run
+from enclave_jobs.supervisor import client
 from federation.attestation.models import LogEntry
 from federation.studies.frozen import manifest_of
 from federation.studies.models import Event
@@ -72,6 +74,26 @@ def test_an_overtaken_step_fails_no_run(scene: Scene) -> None:
     advancing._guarded(scene.run, advancing.position(scene.run.pk), step)
     scene.run.refresh_from_db()
     assert scene.run.state == "running"
+
+
+def test_answers_about_a_round_are_forgotten_under_the_keys_that_they_were_asked_by(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, forgotten = list[str](), list[str]()
+    monkeypatch.setattr(client, "once", lambda *_, key, **__: asked.append(key))
+    monkeypatch.setattr(client, "forget", lambda _run, keys: forgotten.extend(keys))
+    submit(scene, scene.anna, scene.berta)
+    for row in scene.round.contributions.filter(state="submitted"):
+        method_1.is_good(row)
+        Contribution.objects.filter(pk=row.pk).update(good_for=scene.run.enclave_id)
+    countersigning.fix_roster(scene.round, manifest_of(scene.run))
+    scene.round.refresh_from_db()
+    questions.ask(scene.round, method_1.question(scene.round))
+    for number in (scene.round.number, scene.round.number + 2):
+        questions.forget_older(Round(run=scene.run, number=number))
+    assert not forgotten, "they may be asked again"
+    questions.forget_older(Round(run=scene.run, number=scene.round.number + 3))
+    assert sorted(forgotten) == sorted(asked) and len(asked) == 3
 
 
 def test_a_step_that_was_not_overtaken_ends_the_run_with_its_code(scene: Scene, sent: list[Any]) -> None:

@@ -389,8 +389,12 @@ def test_an_answer_outlives_the_supervisor_until_its_run_is_over(tmp_path: Path)
     AnswerCache(tmp_path).once("run", "key", lambda: b"kept", patience=5)
     later = AnswerCache(tmp_path)
     assert later.once("run", "key", lambda: b"fresh", patience=5) == b"kept"
-    later.forget("run")
+    later.once("run", "other", lambda: b"kept", patience=5)
+    later.forget("run", ["key", "unknown"])
     assert later.once("run", "key", lambda: b"fresh", patience=5) == b"fresh"
+    assert later.once("run", "other", lambda: b"fresh", patience=5) == b"kept"
+    later.forget("run")
+    assert later.once("run", "other", lambda: b"fresh", patience=5) == b"fresh"
 
 
 def test_a_refusal_reaches_those_who_wait_and_is_not_kept(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, countersigning, issuing
 from enclave_jobs.conductor.methods.interface import JoinJobs
-from enclave_jobs.conductor.questions import ClosingCall
+from enclave_jobs.conductor.questions import ClosingCall, inspection_key
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.jobs import leases
 from enclave_jobs.jobs.models import JobKind
@@ -74,7 +74,7 @@ def is_good(contribution: Contribution) -> bool:
     round = contribution.round
     enclave = round.run.enclave_id
     asked = InspectArguments(round.number, contribution.site_id, contribution.blob)
-    key = f"{enclave}/inspect/{round.number}/{contribution.blob[:32]}"
+    key = inspection_key(enclave, round.number, contribution.blob)
     answer = client.once(enclave, INSPECT, asked, run=round.run_id, key=key, inputs=(contribution.blob,))
     return answer is not None
 
