@@ -35,8 +35,12 @@ class KeptFigures:
         self._write()
 
     def failed(self, part: str, fault: BaseException) -> None:
-        """A part that could not be measured, and why; the others go on."""
-        self._found["failed"][part] = f"{type(fault).__name__}: {fault}"[:2000]
+        """A part that could not be measured, and why, the first fault first; the others go on."""
+        first = fault
+        while first.__context__ is not None:
+            first = first.__context__
+        named = [f"{type(each).__name__}: {each}"[:2000] for each in dict.fromkeys((first, fault))]
+        self._found["failed"][part] = "; then ".join(named)
         print(json.dumps({"failed": part, "why": self._found["failed"][part]}), flush=True)
         self._write()
 

@@ -128,8 +128,8 @@ class House:
         self.rows = {}
         for number, site in enumerate(sites):
             self.rows[site] = folder / f"{site}.jsonl"
-            make_rows(self.rows[site], site, train=12 + 8 * number)
-        self.site_keys = {site: signing_key(bytes([number] * 32)) for number, site in enumerate(sites)}
+            make_rows(self.rows[site], site, train=12 + 8 * (number % 8))
+        self.site_keys = {site: signing_key(number.to_bytes(2) * 16) for number, site in enumerate(sites)}
 
     def manifest(self, **changes) -> Manifest:
         manifest = Manifest(
