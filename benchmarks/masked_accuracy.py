@@ -7,7 +7,8 @@ product does it and in four limbs throughout; and in plaintext with adapters in 
 alone, which is what a public front of half the depth (k = ½) leaves to be tuned. The products are computed
 unmasked here: tests/masking holds
 masked training to unmasked training bit for bit, so masks change the time and not one bit of the
-parameters. Accuracy is on the pooled test rows. Public data only.
+parameters. Accuracy is on the pooled test rows. With `--kept FILE` each run is a line of that file when it
+ends, and a run that stands there is not done again. Public data only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,6 @@ class Pair:
     masked: float
     four_limbs: float
     last_half: float
-    seconds: float
 
     @property
     def gap(self) -> float:
@@ -92,9 +92,33 @@ class Pair:
         return self.plaintext - self.masked
 
 
-def measure(data: Path, seed: int, options: argparse.Namespace) -> Pair:
+class Kept:
+    """Runs that have ended, a JSON line each in a file; None: nothing is kept."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        there = file.read_text().splitlines() if file is not None and file.exists() else []
+        self._found = {self._key(run): run["accuracy"] for run in map(json.loads, there)}
+
+    def accuracy(self, what: Mapping[str, Any], study: Study) -> float:
+        """Of the run that `what` names: as it stands there, or measured now."""
+        if self._key(what) not in self._found:
+            started = time.monotonic()
+            found = self._found[self._key(what)] = federated(study)
+            line = json.dumps({**what, "accuracy": found, "seconds": round(time.monotonic() - started)})
+            print(line, file=sys.stderr, flush=True)
+            if self._file is not None:
+                with self._file.open("a") as lines:
+                    lines.write(line + "\n")
+        return self._found[self._key(what)]
+
+    @staticmethod
+    def _key(run: Mapping[str, Any]) -> str:
+        return json.dumps({k: run[k] for k in sorted(run) if k not in ("accuracy", "seconds")})
+
+
+def measure(data: Path, seed: int, options: argparse.Namespace, kept: Kept) -> Pair:
     """All runs of one seed."""
-    started = time.monotonic()
     folder = base_models.resolve(base_models.EMBEDDED)
     sites = hospitals(data, rows=options.rows_per_site, test_rows=options.test_rows_per_site, seed=seed)
     spec = ModelSpec(
@@ -114,8 +138,17 @@ def measure(data: Path, seed: int, options: argparse.Namespace) -> Pair:
     adapter = Lora(options.rank, 2 * options.rank, ("query", "key", "value", "dense"))
     plain = study(sites, spec, adapter, training, folder)
     same = (plain.folder, plain.model, adapter, training, plain.sites, plain.tests)
-    runs = (plain, Quantised(*same), Quantised(*same, widths=(4,)), LastHalf(*same))
-    return Pair(seed, *map(federated, runs), time.monotonic() - started)
+    runs = {
+        "plaintext": plain,
+        "masked": Quantised(*same),
+        "four_limbs": Quantised(*same, widths=(4,)),
+        "last_half": LastHalf(*same),
+    }
+    sizes = {
+        name: value for name, value in vars(options).items() if name not in ("data", "sets", "seeds", "kept")
+    }
+    about = {"set": data.name, "seed": seed} | sizes
+    return Pair(seed, **{name: kept.accuracy({"run": name} | about, made) for name, made in runs.items()})
 
 
 def federated(study: Study) -> float:
@@ -172,12 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     torch.set_num_threads(1)
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
-    lines = []
+    lines, kept = [], Kept(options.kept)
     for name in options.sets.split(","):
         pairs = []
         for seed in map(int, options.seeds.split(",")):
-            pairs.append(measure(options.data / name, seed, options))
-            print(f"{name}: {pairs[-1]}", file=sys.stderr, flush=True)
+            pairs.append(measure(options.data / name, seed, options, kept))
         lines += figures(name, pairs, config)
     for line in lines:
         print(json.dumps(line), flush=True)
@@ -204,6 +236,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--kept", type=Path, help="a file with a line for each run that has ended")
     return parser.parse_args(arguments)
 
 

@@ -10,8 +10,8 @@ Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class Progress(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`done` of `of` rows, files, or layers of a model; of pads also for how many batches they are, and their
-    bytes."""
+    """`done` of `of` rows or files, or of the tokens that pads are for. Of pads also for how many batches
+    they are, and their bytes; there `rows_per_second` are tokens in a second of one core."""
 
     stage: Annotated[str, Meta(min_length=1, max_length=40)]
     done: Count = 0

@@ -147,13 +147,12 @@ class MaskedChannel:
         return self._file.answer_area(request, rows, product.outer, product.limbs)
 
     def _wait(self, place: int, request: int) -> None:
-        words, asked = self._file.words, np.uint64(request)
-        for _ in range(SPINS):
-            if words[place] == asked:
-                return
+        words, asked, looks = self._file.words, np.uint64(request), 0
         began = heard = time.monotonic()
         beat, pause = int(words[BEAT]), 2e-5
         while words[place] != asked:
+            if (looks := looks + 1) <= SPINS:
+                continue
             now = time.monotonic()
             if int(words[BEAT]) != beat:
                 beat, heard = int(words[BEAT]), now

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,18 +36,13 @@ if TYPE_CHECKING:
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
 PadReport = Callable[[int, int], None]
-INLINE_ROWS = 4096
-"""Tokens whose pads are made in one go: bounds the memory of making them."""
+Planned = dict[int, int]
+"""A coming step: how many tokens each product will see in it (a product without tokens is left out)."""
+PIECE_ROWS = 1024
+"""Tokens whose pads a thread makes in one go: bounds the memory of making them."""
 OVERLAPPED_ROWS = 64
 """From twice so many tokens on, a product goes out in two halves: while the accelerator multiplies one, the
 enclave masks or checks the other."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A coming step: how many tokens each product will see in it (a product without tokens is left out)."""
-
-    tokens: dict[int, int]
 
 
 @dataclass
@@ -101,7 +97,9 @@ class MaskedEngine(QuantisedEngine):
         self._masks = masks or Masks()
         self._vault = vault
         self._ledger = PadLedger()
-        self._limbs = Limbs()
+        self._limbs, self._threads = Limbs(), torch.get_num_threads()
+        # In each of them torch has one: several threads for one small product gain nothing.
+        self._pool = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
         self._secrets: dict[int, integrity.Secret] = {}
         self._round = self._step = self._made_until = 0
         self._ended = False
@@ -144,11 +142,12 @@ class MaskedEngine(QuantisedEngine):
     def estimate(self, plan: Sequence[Planned]) -> int:
         """Bytes that `prepare` will write for these steps."""
         size = {p.number: p.limbs * p.outer for layer in self._store.layers.values() for p in layer.products}
-        pads = (pad for step in plan for pad in step.tokens.items())
+        pads = (pad for step in plan for pad in step.items())
         return sum(size[number] * tokens + TAG_BYTES for number, tokens in pads)
 
     def prepare(self, plan: Sequence[Planned], report: PadReport | None = None) -> None:
-        """The offline phase: make the pads of the coming steps, in their order, one layer after the other.
+        """The offline phase: make the pads of the coming steps, in their order, one layer after the other:
+        each is read once for all steps.
 
         `report(done, of)` counts layers.
 
@@ -161,13 +160,13 @@ class MaskedEngine(QuantisedEngine):
         with self._timed("offline"):
             for done, layer in enumerate(self._store.layers.values()):
                 tell(done, len(self._store.layers))
-                if not any(step.tokens.get(p.number) for step in plan for p in layer.products):
+                if not any(step.get(p.number) for step in plan for p in layer.products):
                     continue
                 values = self._store.read(layer)
                 for product in layer.products:
                     weight = oriented(values, product)
                     for offset, step in enumerate(plan, start=1):
-                        if tokens := step.tokens.get(product.number, 0):
+                        if tokens := step.get(product.number, 0):
                             index = PadIndex(self._round, self._step + offset, product.number)
                             vault.put(index, self._make(index, product, weight, 0, tokens), tokens)
         tell(len(self._store.layers), len(self._store.layers))
@@ -281,13 +280,17 @@ class MaskedEngine(QuantisedEngine):
         return Packed.over(made, tokens, product.outer, product.limbs)
 
     def _make(self, index: PadIndex, product: Product, weight: Tensor, first: int, tokens: int) -> bytearray:
-        """r·Wᵀ for what `mask` adds to the features of these tokens."""
+        """r·Wᵀ for what `mask` adds to the features of these tokens: a piece of them in each thread."""
         made = bytearray(tokens * product.outer * product.limbs)
         pads = Packed.over(made, tokens, product.outer, product.limbs)
-        for start in range(0, tokens, INLINE_ROWS):
-            rows = min(INLINE_ROWS, tokens - start)
+        size = min(PIECE_ROWS, max(OVERLAPPED_ROWS, -(-tokens // self._threads)))
+
+        def make(start: int) -> None:
+            rows = min(size, tokens - start)
             stream = self._masks.words(index, first + start, rows, product.inner, product.limbs)
             self._limbs.multiply(of_mask(stream), weight, pads[start : start + rows])
+
+        list(self._pool.map(make, range(0, tokens, size)))
         return made
 
     def _index(self, product: Product) -> PadIndex:

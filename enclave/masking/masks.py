@@ -16,13 +16,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from contracts.refusal import Refusal
-from enclave.masking.residues import WIDTHS, Packed
+from enclave.masking.residues import WIDTHS, Buffers, Packed
 
 KEY_BYTES = 32
 BLOCK_BYTES = 16
@@ -47,12 +47,12 @@ class Masks:
     def __init__(self, key: bytes | None = None) -> None:
         self._key = secrets.token_bytes(KEY_BYTES) if key is None else key
         self._keys = {limbs: algorithms.AES(self.derive(f"masks/{8 * limbs}")) for limbs in WIDTHS}
-        self._stream = bytearray()
+        self._buffers = Buffers()
 
     def words(self, index: PadIndex, first: int, tokens: int, inner: int, limbs: int) -> Packed:
         """Uniform residues for the tokens from `first` on.
 
-        Returns: (tokens, inner) words. Valid until the next call.
+        Returns: (tokens, inner) words. Valid until this thread's next call.
 
         Raises: `masking.out_of_indices`.
         """
@@ -60,15 +60,12 @@ class Masks:
         if first < 0 or (first + tokens) * blocks >= 1 << _BLOCK_BITS:
             raise Refusal("masking.out_of_indices", what="token")
         size = tokens * blocks * BLOCK_BYTES
-        if len(self._stream) < size + BLOCK_BYTES:
-            self._stream = bytearray(size + BLOCK_BYTES)
+        stream = self._buffers.take("stream", (size + BLOCK_BYTES,), torch.uint8).numpy()
         counter = (number(index) << _BLOCK_BITS) | (first * blocks)
         encryptor = Cipher(self._keys[limbs], modes.CTR(counter.to_bytes(16))).encryptor()
-        stream = memoryview(self._stream)
         for start in range(0, size, len(_ZEROS)):  # so small that they stay in the cache
-            encryptor.update_into(_ZEROS[: min(size - start, len(_ZEROS))], stream[start:])
-        lines = np.frombuffer(self._stream, np.uint8, size).reshape(tokens, blocks * BLOCK_BYTES)
-        return Packed.beside(lines, inner, limbs)
+            encryptor.update_into(_ZEROS[: min(size - start, len(_ZEROS))], stream.data[start:])
+        return Packed.beside(stream[:size].reshape(tokens, blocks * BLOCK_BYTES), inner, limbs)
 
     def derive(self, purpose: str) -> bytes:
         """A 32-byte key for something else, so that no key serves two purposes."""

@@ -14,6 +14,7 @@ trust boundary.
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +78,9 @@ class Packed:
         return Packed(self.low[rows], self.high[rows])
 
 
-class Buffers:
-    """Memory that is used again: fresh pages for each product would cost more than the product."""
+class Buffers(threading.local):
+    """Memory that is used again: fresh pages for each product would cost more than the product. Each thread
+    has its own."""
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, torch.dtype], Tensor] = {}

@@ -13,6 +13,7 @@ Runs inside the enclave.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +68,14 @@ class Profile:
 
     def plan(self, shape: Shape) -> Planned:
         """The tokens of each product that has pads in a step of this shape."""
-        tokens = {}
+        tokens: Planned = {}
         for number, seen in self._seen.items():
             if number in self.public:
                 continue
             if shape.backward or number not in self._backward:
                 each_token = seen == PROBE_ROWS * PROBE_TOKENS
                 tokens[number] = shape.rows * shape.tokens if each_token else shape.rows
-        return Planned(tokens)
+        return tokens
 
 
 class _Probe(QuantisedEngine):
@@ -107,10 +108,6 @@ class Masked:
         self._prepared = 0
         cut.attach(engine)
 
-    def estimate(self, shapes: Sequence[Shape]) -> int:
-        """Bytes of disk that the pads of these batches take."""
-        return self._engine.estimate([self._profile.plan(shape) for shape in shapes])
-
     def begin_round(
         self,
         round: int,
@@ -120,8 +117,8 @@ class Masked:
         """Enter a round, and make the pads of its first batches: as many as the vault can hold.
 
         The others make theirs inline, when they come. `report` hears the estimate before the first pad is
-        made, then layer by layer. Asked again before a step was taken (the offline phase was done in idle
-        time), it keeps what there is.
+        made, then layer by layer, with tokens in a second of CPU time. Asked again before a step was taken
+        (the offline phase was done in idle time), it keeps what there is.
 
         Returns: for how many.
         """
@@ -138,10 +135,12 @@ class Masked:
             plan.append(step)
         if plan:
             facts = {"bytes": self._engine.estimate(plan), "batches": len(plan), "of_batches": len(shapes)}
+            tokens, began = sum(s.rows * s.tokens for s in shapes[: len(plan)]), time.process_time()
 
             def tell(layers: int, of: int) -> None:
                 if report is not None:
-                    report(Progress("making pads", layers, of, **facts))
+                    done, spent = tokens * layers // of, max(time.process_time() - began, 1e-9)
+                    report(Progress("making pads", done, tokens, done / spent, **facts))
 
             self._engine.prepare(plan, tell)
         self._begun, self._prepared = asked, len(plan)

@@ -19,6 +19,7 @@ from contracts.architecture.spf_size import size_of as spf_size_of
 from contracts.manifest import Lora, Manifest, Prefix, PublicFront, Split
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Run, RunState
+from enclave_jobs.runs.pad_costs import PadCosts, pad_costs
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels
 from federation.studies import methods
@@ -33,7 +34,7 @@ from federation.studies.workload import FLOAT, Workload, layer_weights
 class Costs:
     """Bytes, but for `trained` and `parameters` (numbers of weights) and `seconds`. `tee` is the memory of
     the largest enclave, `host` that of the site's own process or accelerator beside it, `kept` its features
-    on disk; `up` and `down` are of the largest site over the whole run."""
+    on disk; `up` and `down` are of the largest site over the whole run; `pads` are a masked study's."""
 
     parameters: int
     trained: int
@@ -46,6 +47,7 @@ class Costs:
     operations: float
     seconds: float | None = None
     measured_runs: int = 0
+    pads: PadCosts | None = None
 
     @property
     def share(self) -> float:
@@ -149,6 +151,7 @@ def counted(work: Workload, model: BaseModel) -> Costs | None:
         up=up,
         down=down,
         operations=_operations(config, work, trained),
+        pads=pad_costs(config, work),
     )
 
 

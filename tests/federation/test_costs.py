@@ -92,6 +92,31 @@ def test_masking_moves_the_linears_out_of_the_enclave() -> None:
     assert masked.tee < inside.tee and masked.trained == inside.trained and masked.up == inside.up
 
 
+@pytest.mark.django_db
+def test_pads_are_told_in_tokens_and_tokens_per_core_hour_before_a_masked_study_starts() -> None:
+    work = replace(WORK, placement="masked")
+    assert (found := estimate(work, base())) is not None and (pads := found.pads) is not None
+    assert pads.tokens == 2 * 60 * 16  # rounds, rows of the larger site, longest text
+    assert pads.core_seconds == pytest.approx(3600 * pads.tokens / pads.tokens_per_core_hour)
+    behind = estimate(replace(work, cut=2), base())
+    assert behind is not None and behind.pads is not None  # a public front leaves pads for the layers behind
+    faster = LAYERS / (LAYERS - 2)
+    assert behind.pads.tokens_per_core_hour == pytest.approx(faster * pads.tokens_per_core_hour)
+    inside = estimate(WORK, base())
+    assert inside is not None and inside.pads is None
+
+
+@pytest.mark.django_db
+def test_the_pace_of_pads_of_a_model_that_was_measured_is_the_measured_one() -> None:
+    """The benchmark's step of 256 tokens through four layers of 1024: 0.451 s of one core."""
+    shape = {"model_type": "bert", "hidden_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 16,
+             "intermediate_size": 4096, "vocab_size": 1000}  # fmt: skip
+    model = BaseModel(source="a", task="sequence-classification", config=base().config | shape, parameters=1)
+    found = estimate(replace(WORK, placement="masked"), model)
+    assert found is not None and found.pads is not None
+    assert found.pads.tokens_per_core_hour == pytest.approx(3600 * 256 / 0.451, rel=0.03)
+
+
 def test_the_advised_cut_fits_both_memories_or_there_is_none() -> None:
     work = replace(WORK, method="method-2", adapter=Spf(25.0, 25.0), cut=1)
     plenty = advise_cut(work, base(), tee=1 << 40, site=1 << 40)

@@ -178,6 +178,13 @@ def test_the_costs_follow_the_sliders_and_nothing_is_saved(lead: Client, shaped:
     assert shaped.settings["attention_ratio"] == Plan(model=MODEL).attention_ratio
 
 
+def test_a_masked_study_says_before_its_launch_how_long_pads_take(lead: Client, shaped: Study) -> None:
+    assert "tokens per core-hour" not in text(lead.get(at(shaped, "tuning")))
+    lead.post(at(shaped, "method"), {"choice": "masked"})
+    assert "tokens per core-hour" in text(lead.get(reverse("study-costs", args=[shaped.pk, "tuning"])))
+    assert "tokens per core-hour" in text(lead.get(at(shaped, "method")))
+
+
 def test_costs_of_a_half_typed_form_are_those_of_what_is_saved(lead: Client, shaped: Study) -> None:
     address = reverse("study-costs", args=[shaped.pk, "training"])
     page = lead.get(address, {"rounds": ""})

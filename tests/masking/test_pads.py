@@ -1,14 +1,20 @@
 """Masks, the ledger and the vault: each pad once, and none outlives its key."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from contracts.refusal import Refusal
+from enclave.masking.layers import Store, oriented
+from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks, PadIndex
-from enclave.masking.residues import WIDTHS
+from enclave.masking.residues import WIDTHS, Buffers
 from enclave.masking.vault import PadLedger, Vault
+from tests.masking.tiny import LocalAccelerator
 
 KEY = bytes(range(32))
 
@@ -141,3 +147,27 @@ def test_a_restart_discards_the_vault(vault, tmp_path):
     again = Vault(tmp_path, Masks().derive("vault"), 10_000)
     assert again.take(PadIndex(1, 1, 0)) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_threads_make_the_pads_of_one(tmp_path):
+    """Each has its own buffers, and its own part of the keystream."""
+    store = Store(tmp_path / "store")
+    layer = store.add("layer", [torch.randn(96, 512)], 96)
+    store.finish()
+    (product,) = layer.forward
+    made, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            engine = MaskedEngine(store, LocalAccelerator(store.folder), masks=Masks(bytes(32)))
+            weight = oriented(store.read(layer), product)
+            made.append(engine._make(PadIndex(1, 1, product.number), product, weight, 3, 2000))
+            assert torch.get_num_threads() == threads  # the main thread's are left as they are
+    finally:
+        torch.set_num_threads(before)
+    assert made[0] == made[1]
+    buffers = Buffers()
+    mine = buffers.take("words", (4,), torch.uint8)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(buffers.take, "words", (4,), torch.uint8).result().data_ptr() != mine.data_ptr()
+    assert buffers.take("words", (4,), torch.uint8).data_ptr() == mine.data_ptr()

@@ -14,9 +14,11 @@ from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.placement import Shape, offload
 from enclave.slicing.prefix import tune_prefix
 from enclave.training import loop
-from enclave.training.data import Examples
+from enclave.training.choices import FIRST, Place, code_of, evaluate_choices
+from enclave.training.data import IGNORED, Examples
 from enclave.training.loop import round_batches
 from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from tests.masking import attacks
 from tests.masking.tiny import (
     KINDS,
     USUAL,
@@ -190,7 +192,7 @@ def test_rows_that_are_packed_or_go_apart_are_masked_bit_for_bit(name, how, piec
     for masked in (False, True):
         load_tuned_state(cut.model, initial)
         if masked:
-            placed = offload(cut, LocalAccelerator(cut.store.folder), tmp_path / "vault")
+            placed = offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault")
             (batches,) = round_batches(rows, training, round=1, site="anna")
             assert [batch.targets.shape[0] for batch, _ in batches] == pieces
             shapes = [Shape(*batch.inputs["input_ids"].shape, backward=True) for batch, _ in batches]
@@ -200,6 +202,38 @@ def test_rows_that_are_packed_or_go_apart_are_masked_bit_for_bit(name, how, piec
         done = loop.train(cut.model, rows, training, round=1, site="anna")
         results.append((done.loss, tuned_state(cut.model)))
     assert same(*results) and placed.measures()["pads_inline"] == 0
+    uniform(accelerator.seen)
+
+
+def uniform(seen):
+    """No row of words comes twice, and bytes are as often as each other: what test_transcript.py does to more
+    of them."""
+    rows = [row.tobytes() for _, words in seen for row in words.low]
+    assert len(set(rows)) == len(rows)
+    data = b"".join(words.low.tobytes() + words.high.tobytes() for _, words in seen)
+    assert len(data) > 20_000
+    assert abs(attacks.chi_square(data)) < 5 and attacks.bit_bias(data[: len(data) // 4 * 4]) < 5
+
+
+@pytest.mark.usefixtures("engine")
+def test_choices_are_masked_bit_for_bit(tmp_path):
+    """Each choice stands behind the same question as an example of its own: the same tokens, other words."""
+    cut, rows, right = cut_model("llama", "lora", tmp_path), 6, 1
+    question, ends = [5, 6, 7, 8, 9, 10], ([11, 12], [13], [14, 15, 16])
+    tokens = [[*question, *end] for _ in range(rows) for end in ends]
+    places = [Place(row, len(ends), right, this) for row in range(rows) for this in range(len(ends))]
+    targets = [
+        [-(FIRST + code_of(place)), *[IGNORED] * (len(question) - 1), *ends[place.this]] for place in places
+    ]
+    scores = []
+    for masked in (False, True):
+        if masked:
+            offload(cut, accelerator := LocalAccelerator(cut.store.folder), tmp_path / "vault").begin_round(2)
+        else:
+            cut.attach(UnmaskedEngine(cut.store))
+        scores.append(evaluate_choices(cut.model, Examples(tokens, targets, 0), precision="fp32"))
+    assert scores[0] == scores[1] and scores[0].rows == rows
+    uniform(accelerator.seen)
 
 
 @pytest.mark.usefixtures("engine")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from enclave.masking.fixed_point import quantise
+from enclave.masking.in_clear import partly
 from enclave.masking.layers import Store
 from enclave.masking.masks import Masks
 from enclave.masking.residues import WIDTHS, Buffers, meaning
@@ -72,12 +73,34 @@ def test_the_uniformity_tests_find_what_is_not_uniform():
     assert attacks.serial_correlation(stuttered, 1) > 50
 
 
-@pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"{width}-bytes")
+@pytest.fixture(scope="module", params=["3-bytes", "4-bytes", "behind a front"])
 def layer(tmp_path_factory, request, each_engine):
-    store = Store(tmp_path_factory.mktemp("layer"), [request.param])
-    made = store.add("layer", [torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0))], INNER)
+    """Behind a public front: what goes out in clear is another product, before it in the same engine."""
+    store = Store(tmp_path_factory.mktemp("layer"), [4 if request.param == "4-bytes" else 3])
+    made, shown = (
+        store.add(name, [torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0))], INNER)
+        for name in ("layer", "shown")
+    )
     store.finish()
-    return store, made, each_engine
+    if request.param != "behind a front":
+        return store, made, each_engine
+    kind = partly(each_engine, {shown.forward[0].number})
+
+    def make(*arguments, **options):
+        engine = kind(*arguments, **options)
+        enter, accelerator = engine.enter_step, arguments[1]
+
+        def enter_step():
+            enter()
+            engine.forward(shown, torch.ones(3, INNER))
+            ((product, words),) = accelerator.seen
+            assert product.layer == "shown" and (words.low == words.low[0, 0]).all()
+            accelerator.seen.clear()
+
+        engine.enter_step = enter_step
+        return engine
+
+    return store, made, make
 
 
 def structured_features(seed):

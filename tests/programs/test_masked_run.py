@@ -146,6 +146,8 @@ def test_the_estimate_of_disk_is_told_before_the_first_pad_is_made(run):
         assert 0 < pads[0].bytes <= MASKING.vault_bytes
         assert 0 < pads[0].batches < pads[0].of_batches
         assert any(news.done == news.of for news in pads)
+        # in tokens, and in a second of one core
+        assert pads[-1].of >= pads[-1].batches and (pads[-1].rows_per_second or 0) > 0
 
 
 def test_measures_tell_what_a_round_has_cost_in_numbers_alone(run):

@@ -194,9 +194,10 @@ def _tell_progress(lease: Lease, news: Progress) -> None:
 
 
 def _detail(news: Progress) -> str:
+    speed = news.rows_per_second or 0
     if news.bytes:
         batches = f"{news.batches} of {news.of_batches} batches"
-        return f"{news.done:,} of {news.of:,} layers; {readable_bytes(news.bytes)} for {batches}"
-    speed = news.rows_per_second or 0
+        pace = f", {3600 * speed:,.0f} in a core-hour" if speed else ""
+        return f"{news.done:,} of {news.of:,} tokens{pace}; {readable_bytes(news.bytes)} for {batches}"
     pace = f", {speed:.0f} rows a second" if speed >= 1 else ""
     return f"{news.done:,} of {news.of:,} rows{pace}"
