@@ -1,6 +1,6 @@
 """What `benchmarks.llm` measures: each process of a run as the programs build it, with rows of full length.
 
-Every one trains (or, of a front, computes) a batch of texts twice, after it was scored on one of them, and
+Every one trains (or, of a front, computes) a batch of texts twice, after it was scored on as many, and
 says its peak (VmHWM) and the CPU seconds of the second time for 1,000 tokens.
 """
 
@@ -29,7 +29,7 @@ from contracts.manifest import (
     Training,
 )
 from contracts.row_writing import write_row
-from contracts.rows import PromptResponse, Row, TextLabel
+from contracts.rows import PromptResponse, Row, TextLabel, WholeText
 from enclave.slicing.memory import peak_memory, return_large_blocks
 
 LORA = Lora(8, 16, ("q_proj", "v_proj"))
@@ -40,7 +40,8 @@ KEY = bytes(32)
 @dataclass(frozen=True)
 class Measured:
     """A model in `folder` and what is done with it: a batch of `rows` texts of as many tokens as `spec` takes
-    at most, in layers from number `cut` on; `at_once` as in a manifest."""
+    at most, in layers from number `cut` on; `at_once` as in a manifest; all of a text is learnt, where it is
+    `whole`, else a fourth."""
 
     folder: Path
     spec: ModelSpec
@@ -48,6 +49,7 @@ class Measured:
     cut: int
     checkpointing: bool = False
     at_once: int = 0
+    whole: bool = False
 
 
 def front(measured: Measured, own: Path, room: int | None = None) -> float:
@@ -81,13 +83,13 @@ def tail(measured: Measured, own: Path) -> float:
     def shard(rows: int) -> Shard:
         tokens = measured.spec.max_tokens
         labels = torch.full((rows, tokens), IGNORED, dtype=torch.int32)
-        labels[:, -tokens // 4 :] = 1000
+        labels[:, 0 if measured.whole else -tokens // 4 :] = 1000
         if measured.spec.labels:
             labels = torch.zeros(rows, 1, dtype=torch.int32)
         features = torch.randn(rows * tokens, learner.config.hidden_size).to(torch.bfloat16)
         return Shard(features, torch.full((rows,), tokens, dtype=torch.int32), labels.flatten())
 
-    learner.evaluate([shard(1)], _nobody)
+    learner.evaluate([shard(measured.rows)], _nobody)
     shards = {"site": [shard(measured.rows)]}
     return _warm(lambda: learner.train(1, shards, _nobody))
 
@@ -139,24 +141,28 @@ def be(name: str, measured: Measured) -> dict[str, float]:
 
 def _features(measured: Measured) -> Path:
     """What the front gave of all rows."""
-    return measured.folder / f"features-{measured.cut}.bf16"
+    return measured.folder / f"features-{measured.cut}-{measured.rows}.bf16"
 
 
 def _kind(measured: Measured) -> Any:
-    return "text-label" if measured.spec.labels else "prompt-response"
+    if measured.spec.labels:
+        return "text-label"
+    return "text" if measured.whole else "prompt-response"
 
 
 def _rows(measured: Measured, own: Path) -> Path:
-    """A batch to train on, one row to score and one to test; each fills the longest text."""
+    """A batch to train on, one to score and a row to test; each fills the longest text."""
     file, most = own / "rows.jsonl", measured.spec.max_tokens
 
     def row(split: Any, number: int) -> Row:
         asked = "patient " * most
         if measured.spec.labels:
             return TextLabel(f"{number} {asked}", measured.spec.labels[0], split)
+        if measured.whole:
+            return WholeText(f"{number} {asked}", split)
         return PromptResponse(f"{number} {asked}", ("pain " * (most // 4)).strip(), split)
 
-    splits = ["train"] * measured.rows + ["validation", "test"]
+    splits = ["train"] * measured.rows + ["validation"] * measured.rows + ["test"]
     file.write_bytes(b"".join(write_row(row(split, number)) for number, split in enumerate(splits)))
     return file
 
@@ -168,7 +174,7 @@ def _manifest(
     from site_agent.datasets.card import content_digest
 
     rows = _rows(measured, own)
-    digest, number = content_digest(rows, KEY), measured.rows + 2
+    digest, number = content_digest(rows, KEY), 2 * measured.rows + 1
     dataset = DatasetRef("notes", digest, number, kind=_kind(measured))
     site = SimpleNamespace(id="site", dataset=dataset)
     return SimpleNamespace(

@@ -21,7 +21,7 @@ def main() -> int:
     """Prepare a fresh state in var/demo, tell the story, and leave the dashboard up unless headless."""
     options = _options()
     state = REPOSITORY / "var" / "demo"
-    port = options.port or (_free_port() if options.headless else 8000)
+    port = options.port or (free_port() if options.headless else 8000)
     os.environ.update(
         DJANGO_SETTINGS_MODULE="federation.settings",
         FEDSLICE_STATE=str(state / "coordinator"),
@@ -91,7 +91,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

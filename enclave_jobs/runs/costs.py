@@ -1,8 +1,9 @@
 """What a plan costs, worked out from the model's configuration before anything is built.
 
 Counts of trained parameters and of bytes on the wire are exact or upper bounds. Memory is worked out from
-shapes and leaves out the program itself. Time is never guessed from shapes alone: it needs earlier runs of
-the same kind on this installation, and is None where there are none. Knows no tensor.
+shapes, the program itself included (federation/studies/memory.py). Time is never guessed from shapes alone:
+it needs earlier runs of the same kind on this installation, and is None where there are none. Knows no
+tensor.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from contracts.architecture.layers import Linear, linears_of
-from contracts.architecture.spf_size import head_of
-from contracts.architecture.spf_size import size_of as spf_size_of
-from contracts.manifest import Lora, Manifest, Prefix, PublicFront, Split
+from contracts.architecture.layers import linears_of
+from contracts.manifest import Manifest, PublicFront, Split
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.pad_costs import PadCosts, pad_costs
@@ -27,7 +26,7 @@ from federation.studies.base_models import base_model_of
 from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel
 from federation.studies.plan import Plan
-from federation.studies.workload import FLOAT, Workload, layer_weights
+from federation.studies.workload import FLOAT, HALF, Workload, layer_weights, trained_parameters
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def work_of(manifest: Manifest) -> Workload:
         runtime=manifest.runtime,
         adapter=manifest.adapter,
         cut=_cut(manifest.split, manifest.front),
-        checkpointing=bool(manifest.split and manifest.split.checkpointing),
+        checkpointing=bool((manifest.split and manifest.split.checkpointing) or training.activations),
         labels=len(manifest.model.labels),
         tags=manifest.model.task == "token-classification",
         tokens=manifest.model.max_tokens,
@@ -72,6 +71,7 @@ def work_of(manifest: Manifest) -> Workload:
         rounds=training.rounds,
         epochs=training.local_epochs,
         rows=tuple(site.dataset.rows for site in manifest.sites),
+        at_once=training.at_once or 0,
     )
 
 
@@ -100,7 +100,7 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
         runtime=plan.runtime,
         adapter=method.adapter(plan),
         cut=_cut(split, method.front(plan)),
-        checkpointing=bool(split and split.checkpointing),
+        checkpointing=bool(split and split.checkpointing) or method.computes_again(plan),
         labels=_classes(plan, datasets) if plan.task != "causal-lm" else 0,
         tags=plan.task == "token-classification",
         tokens=plan.max_tokens,
@@ -108,6 +108,7 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
         rounds=plan.rounds,
         epochs=plan.local_epochs,
         rows=tuple(dataset.rows for dataset in datasets),
+        at_once=plan.at_once,
     )
 
 
@@ -137,9 +138,9 @@ def counted(work: Workload, model: BaseModel) -> Costs | None:
     if not model.config:
         return None
     config = SimpleNamespace(**model.config)
-    parameters = model.parameters or 0
+    parameters, work = model.parameters or 0, replace(work, held=held_bytes(model))
     trained, tensors = trained_parameters(config, work)
-    tee, host = _memory(config, parameters, work)
+    tee, host = methods.named(work.method).memory(config, parameters, work, trained)
     up, down = methods.named(work.method).traffic(config, work, trained)
     return Costs(
         parameters=parameters,
@@ -155,33 +156,10 @@ def counted(work: Workload, model: BaseModel) -> Costs | None:
     )
 
 
-def _memory(config: Any, parameters: int, work: Workload) -> tuple[int, int]:
-    """Bytes in the enclave (weights; trained parameters, their gradients and AdamW's state; activations) and
-    on the site's host beside it."""
-    trained, tensors = trained_parameters(config, work)
-    inside, outside = methods.named(work.method).weights(config, parameters, work)
-    tuning = (2 * FLOAT + 8) * trained + FLOAT * tensors
-    return inside + tuning + _activations(config, work), outside
-
-
-def trained_parameters(config: Any, work: Workload) -> tuple[int, int]:
-    """Trained parameters, and the tensors that they are in: what the enclave will build, exactly."""
-    adapter, layers = work.adapter, config.num_hidden_layers
-    if not isinstance(adapter, Lora | Prefix):
-        counted = spf_size_of(config, adapter, work.cut, work.labels, tags=work.tags)
-        return counted.parameters, counted.tensors
-    head, tensors = head_of(config, work.labels, tags=work.tags)
-    if isinstance(adapter, Prefix):
-        groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return head + 2 * layers * adapter.length * groups * size, tensors + 1
-    tuned = [linear for linear in linears_of(config) if _targeted(linear, adapter.targets)]
-    each, behind = sum(adapter.rank * (linear.inputs + linear.outputs) for linear in tuned), layers - work.cut
-    return head + behind * each, tensors + 2 * behind * len(tuned)
-
-
-def _targeted(linear: Linear, targets: Sequence[str]) -> bool:
-    return any(linear.path == target or linear.path.endswith(f".{target}") for target in targets)
+def held_bytes(model: BaseModel) -> int:
+    """Of a number in the model's files: those that are made of halves stay so."""
+    counted, parameters = model.proof.get("bytes", 0), model.proof.get("parameters", 0)
+    return HALF if 0 < counted < 3 * parameters else FLOAT
 
 
 def tunable(model: BaseModel) -> dict[str, list[str]]:
@@ -196,20 +174,6 @@ def tunable(model: BaseModel) -> dict[str, list[str]]:
     return {
         target: [path for path in paths if path == target or path.endswith(f".{target}")] for target in paths
     }
-
-
-def _activations(config: Any, work: Workload) -> int:
-    """Bytes that the backward pass keeps for one batch of the longest texts."""
-    each = sum(linear.inputs + linear.outputs for linear in linears_of(config))
-    attention = 2 * config.num_attention_heads * work.tokens
-    layer = FLOAT * work.batch * work.tokens * (each + attention)
-    layers = config.num_hidden_layers - work.cut
-    if work.checkpointing:
-        kept = FLOAT * work.batch * work.tokens * config.hidden_size * layers + layer
-    else:
-        kept = layers * layer
-    logits = 2 * FLOAT * work.batch * work.tokens * config.vocab_size if work.labels == 0 else 0
-    return kept + logits
 
 
 def _operations(config: Any, work: Workload, trained: int) -> float:
@@ -264,7 +228,9 @@ def advise_cut(work: Workload, model: BaseModel, tee: int, site: int) -> Advice 
     config = SimpleNamespace(**model.config)
     fits_tee, fits_site = [], []
     for cut in range(1, config.num_hidden_layers):
-        inside, outside = _memory(config, model.parameters or 0, replace(work, cut=cut))
+        here = replace(work, cut=cut, held=held_bytes(model))
+        trained, parameters = trained_parameters(config, here)[0], model.parameters or 0
+        inside, outside = methods.named(work.method).memory(config, parameters, here, trained)
         if inside <= tee:
             fits_tee.append(cut)
         if outside <= site:

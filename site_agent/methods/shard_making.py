@@ -15,6 +15,9 @@ from enclave.training import features as packing
 from enclave.training.data import Examples, collate
 from enclave.training.features import Layout, Shard
 
+BATCH_TOKENS = 2048
+"""Tokens, with padding, that a front computes together at most: bounds the memory of it."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -51,7 +54,8 @@ def compute(
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Shard:
-    """Run the front over some examples, by length, and pack what it gives in their own order.
+    """Run the front over some examples, by length, and pack what it gives in their own order. As many go
+    together as `batch_size` and BATCH_TOKENS allow, one at least.
 
     `progress(done, of)` counts examples. Runs at the site, on the device where the front is.
 
@@ -60,15 +64,16 @@ def compute(
     device = front.device
     order = sorted(which, key=lambda index: len(examples.tokens[index]))
     found: dict[int, Tensor] = {}
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    while len(found) < len(order):
+        indices = order[len(found) : len(found) + batch_size]
+        indices = indices[: max(1, BATCH_TOKENS // len(examples.tokens[indices[-1]]))]
         batch = collate(examples, indices)
         given = {name: value.to(device) for name, value in batch.inputs.items()}
         features = front(**given).to(torch.bfloat16).cpu()
         for place, index in enumerate(indices):
             found[index] = features[place, : len(examples.tokens[index])].clone()
         if progress is not None:
-            progress(start + len(indices), len(order))
+            progress(len(found), len(order))
     packed = torch.cat([found[index] for index in which])
     if not torch.isfinite(packed).all():
         raise Refusal("features.not_finite")

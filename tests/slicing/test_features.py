@@ -219,6 +219,18 @@ def test_features_do_not_depend_on_who_shares_the_batch():
     assert torch.equal(together.labels, alone.labels)
 
 
+def test_a_front_computes_so_many_tokens_together_and_one_text_at_least(monkeypatch):
+    front, rows, shapes = Front(model("llama"), 2), examples(), []
+    front.backbone.register_forward_pre_hook(
+        lambda _module, _args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    monkeypatch.setattr("site_agent.methods.shard_making.BATCH_TOKENS", 8)
+    made = compute(front, rows, range(11), 11)
+    assert all(count * longest <= 8 or count == 1 for count, longest in shapes)
+    assert sum(count for count, _ in shapes) == 11 and len(shapes) > 2
+    assert made.lengths.tolist() == [len(tokens) for tokens in rows.tokens]
+
+
 def test_an_epoch_has_the_order_of_the_same_examples_as_text():
     rows, layout = examples(50), layout_of(spec(), config("bert"), 1, "d" * 64)
     packed = FeatureSet([compute(Front(model("bert"), 1), rows, range(50), 16)], layout)

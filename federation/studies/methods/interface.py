@@ -48,9 +48,9 @@ class Method(Protocol):
 
     # What it costs (federation/studies/costs.py). `config` is the model's, and `parameters` how many it has.
 
-    def weights(self, config: Any, parameters: int, work: Workload, /) -> tuple[int, int]:
-        """Bytes of frozen weights in the enclave, and on the site's host or accelerator. The table of tokens
-        is public and stays on the host, unless a causal LM answers with it."""
+    def memory(self, config: Any, parameters: int, work: Workload, trained: int, /) -> tuple[int, int]:
+        """Peak bytes of the largest enclave, and of what stands beside it at a hospital: the process that
+        runs a front, the accelerator (federation/studies/memory.py)."""
 
     def traffic(self, config: Any, work: Workload, trained: int, /) -> tuple[int, int]:
         """Bytes up and down of the largest site over the run, at most; `trained` parameters."""

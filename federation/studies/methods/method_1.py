@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.architecture.front import require_layer
-from contracts.architecture.layers import linears_of
 from contracts.manifest import Adapter, Lora, Prefix, PublicFront
 from contracts.policy import Program
 from contracts.refusal import Refusal
 from federation.studies.base_models import base_model_of
+from federation.studies.memory import front_bytes, masked_bytes, outside_bytes, tail_bytes, whole_bytes
 from federation.studies.plan import Plan
-from federation.studies.workload import (
-    FLOAT,
-    Workload,
-    answering_weights,
-    feature_bytes,
-    layer_weights,
-    table_weights,
-)
+from federation.studies.workload import FLOAT, Workload, feature_bytes
 
 programs: tuple[Program, ...] = ("aggregator", "client_slice")
 serves = False
@@ -52,16 +45,15 @@ def front(plan: Plan) -> PublicFront | None:
     return PublicFront(plan.front, plan.front_sample)
 
 
-def weights(config: Any, parameters: int, work: Workload) -> tuple[int, int]:
-    """All of the model behind a public front but the table, or, where it is masked, all but the linears."""
-    table, front = table_weights(config), work.cut * layer_weights(config)
-    rest, outside = max(0, parameters - table - front), FLOAT * (table + front)
+def memory(config: Any, parameters: int, work: Workload, trained: int) -> tuple[int, int]:
+    """A client slice: what stands behind a public front, or all of the model; masked all but the linears,
+    which an accelerator holds as int8 at the hospital. Its host runs the front."""
+    outside = front_bytes(config, work) if work.cut else 0
     if work.placement == "masked":
-        # The accelerator holds the linears as int8; the enclave copies in one at a time for its pads.
-        linears = (config.num_hidden_layers - work.cut) * layer_weights(config)
-        largest = max(linear.inputs * linear.outputs for linear in linears_of(config))
-        return FLOAT * max(0, rest - linears) + largest, linears + outside
-    return FLOAT * (rest + answering_weights(config, work)), outside
+        return masked_bytes(config, work, trained), outside + outside_bytes(config, work)
+    if work.cut:
+        return tail_bytes(config, work, trained), outside
+    return whole_bytes(config, parameters, work, trained), 0
 
 
 def computes_again(plan: Plan) -> bool:

@@ -6,15 +6,9 @@ from typing import Any
 
 from contracts.manifest import Adapter, KeyShares, Spf, Split
 from contracts.policy import Program
+from federation.studies.memory import front_bytes, tail_bytes
 from federation.studies.plan import Plan
-from federation.studies.workload import (
-    FLOAT,
-    Workload,
-    answering_weights,
-    feature_bytes,
-    layer_weights,
-    table_weights,
-)
+from federation.studies.workload import FEATURE, Workload, feature_bytes
 
 programs: tuple[Program, ...] = ("split_server",)
 serves = True
@@ -60,11 +54,10 @@ def front(_plan: Plan) -> None:
     """What stands before the cut is a front of its own."""
 
 
-def weights(config: Any, _parameters: int, work: Workload) -> tuple[int, int]:
-    """The tail's linears, and the front's with the table."""
-    each = layer_weights(config)
-    tail = (config.num_hidden_layers - work.cut) * each
-    return FLOAT * (tail + answering_weights(config, work)), FLOAT * (work.cut * each + table_weights(config))
+def memory(config: Any, _parameters: int, work: Workload, trained: int) -> tuple[int, int]:
+    """The tail with all sites' features, and a site's front."""
+    features = sum(work.rows) * work.tokens * config.hidden_size * FEATURE
+    return tail_bytes(config, work, trained) + features, front_bytes(config, work)
 
 
 def traffic(config: Any, work: Workload, _trained: int) -> tuple[int, int]:
