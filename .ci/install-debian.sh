@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the tests use of Debian: Chromium for the journeys (its headless shell does, too), PostgreSQL and Redis for the
 # real-engines test, nginx and Caddy for the proxies' examples, erofs-utils and cryptsetup-bin for a trust domain's
-# image, SoftHSM for a key on a token.
+# image, SoftHSM for a key on a token, Prometheus' promtool for the alert rules.
 set -euo pipefail
 missing=()
 command -v chromium-headless-shell chromium >/dev/null || missing+=(chromium)
@@ -12,6 +12,7 @@ compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql
 command -v mkfs.erofs >/dev/null || missing+=(erofs-utils)
 [ -x /usr/sbin/veritysetup ] || missing+=(cryptsetup-bin)
 [ -e /usr/lib/softhsm/libsofthsm2.so ] || missing+=(softhsm2)
+command -v promtool >/dev/null || missing+=(prometheus)
 ldconfig -p | grep -q libseccomp.so.2 || missing+=(libseccomp2)
 [ "${#missing[@]}" = 0 ] && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from federation.attestation.models import CollateralSet, LogEntry
 from federation.redis_client import client as redis_client
 from tests.jobs.cast import Scene, make_scene
 from tests.support import redis_server
+from tests.support.engines import binary
 from tests.support.installation import REPOSITORY
 
 pytestmark = pytest.mark.django_db
@@ -159,6 +161,31 @@ def test_every_metric_that_dashboard_and_alerts_name_exists(scene: Scene) -> Non
     assert there == shown, "and each is shown or watched"
     assert all(rule["annotations"]["description"] and rule["for"] for rule in rules)
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")],
+    ids=lambda words: words[0],
+)
+def test_prometheus_own_tool_takes_the_rules_and_each_fires_for_what_it_is_there_for(
+    words: tuple[str, ...],
+) -> None:
+    done = subprocess.run([binary("promtool"), *words], cwd=MONITORING, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tried = yaml.safe_load((MONITORING / "alerts_test.yaml").read_text())["tests"]
+    fired = {
+        case["alert_rule_test"][0]["alertname"] for case in tried if case["alert_rule_test"][0]["exp_alerts"]
+    }
+    rules = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"][0]["rules"]
+    assert fired == {rule["alert"] for rule in rules}
+
+
+def test_prometheus_own_tool_takes_what_metrics_tells(scene: Scene) -> None:
+    told = subprocess.run(
+        [binary("promtool"), "check", "metrics"], input=metrics.text(), capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_the_web_process_lives_without_anything_and_is_ready_with_its_database(
