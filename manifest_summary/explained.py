@@ -26,6 +26,7 @@ _MEANS = {
     "LoRA counts": lambda: _("how much these matrices weigh beside the model's own"),
     "LoRA dropout": lambda: _("what each step leaves out, so that single rows are learnt less"),
     "Short rows stand together": lambda: _("less is padding; what is learnt stays the same"),
+    "To save memory": lambda: _("it takes more time; what is learnt stays the same"),
     "Rows at a time": lambda: _("fewer take less memory in the enclave; what is learnt stays the same"),
     "Pull towards what a round began with": lambda: _(
         "keeps hospitals whose texts differ from drifting apart"
