@@ -93,7 +93,6 @@ class WholeText(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind
 
 
 Row = TextLabel | PairLabel | TextLabels | TokensTags | PromptResponse | PromptChoices | Messages | WholeText
-Labelled = TextLabel | PairLabel
 Conversation = PromptResponse | Messages
 OF_KIND: dict[Kind, type[Row]] = {row.__struct_config__.tag: row for row in get_args(Row)}
 

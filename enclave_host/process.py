@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import msgspec
 
@@ -68,7 +68,7 @@ class EnclaveProcess:
         platform: Path | None = None,
         *,
         timeout: float = START_SECONDS,
-    ) -> EnclaveProcess:
+    ) -> Self:
         """Make the mailbox folder, start the program, and wait for its greeting.
 
         The program's own output goes to `program.log` in the folder.
@@ -130,20 +130,6 @@ class EnclaveProcess:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Refusal("wire.invalid", expected=call.result.__name__) from error
 
-    def call(
-        self,
-        op: str,
-        progress: Callable[[Progress], None] | None = None,
-        timeout: float | None = None,
-        **args: Any,
-    ) -> dict[str, Any]:
-        """Ask as a host may that keeps to no form: for tests and benchmarks.
-
-        Raises: as `exchange`.
-        """
-        result = self.exchange(op, msgspec.Raw(msgspec.json.encode(args)), progress, timeout)
-        return msgspec.json.decode(result, type=dict[str, Any])
-
     def exchange(
         self,
         op: str,
@@ -189,7 +175,7 @@ class EnclaveProcess:
             self._channel.close()
         (self.mailbox.folder / "host.json").unlink(missing_ok=True)
 
-    def __enter__(self) -> EnclaveProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:

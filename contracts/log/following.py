@@ -1,5 +1,5 @@
-"""The acts on checkpoints: the log signs one, an agent follows what grows from the last that it saw, and a
-witness does the same and then cosigns."""
+"""The acts on checkpoints: the log signs one, an agent or a witness follows what grows from the last that it
+saw."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import base64
 from collections.abc import Sequence
 
 from contracts.log import growth
-from contracts.log.checkpoint import Checkpoint, parse_text, verify_checkpoint
-from contracts.log.note import KeyType, NoteKey, parse_note
-from contracts.log.note_writing import cosign_note, sign_note
+from contracts.log.checkpoint import Checkpoint, parse_text
+from contracts.log.note_writing import sign_note
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 
@@ -47,28 +46,3 @@ def follow(seen: Checkpoint | None, new: Checkpoint, proof: Sequence[bytes]) -> 
     if seen.size > 0:
         growth.verify_consistency(seen.size, new.size, seen.root, new.root, proof)
     return new
-
-
-def cosign(
-    data: bytes | str,
-    *,
-    log: NoteKey,
-    seen: Checkpoint | None,
-    proof: Sequence[bytes],
-    name: str,
-    signer: SigningKey,
-    at: int,
-) -> str:
-    """A witness's whole act: verify the log's signature, follow it from what was seen, add a cosignature.
-
-    The caller then keeps the new checkpoint as seen.
-
-    Raises: as `verify_checkpoint` and `follow` do.
-    """
-    follow(seen, verify_checkpoint(data, log), proof)
-    return cosign_note(parse_note(data), name, signer, at)
-
-
-def witness_key(name: str, public: str) -> NoteKey:
-    """The key by which a witness's cosignatures are checked."""
-    return NoteKey(name, public, KeyType.COSIGNATURE)

@@ -1,10 +1,10 @@
-"""C2SP signed notes, written: by the log, and by those who cosign. No enclave loads this."""
+"""C2SP signed notes, written by the log. No enclave loads this."""
 
 from __future__ import annotations
 
 import base64
 
-from contracts.log.note import DASH, KeyType, Note, NoteKey, NoteSignature, check_name, cosigned, parse_note
+from contracts.log.note import DASH, Note, NoteKey, NoteSignature, check_name, parse_note
 from contracts.signing import SigningKey
 
 
@@ -24,14 +24,6 @@ def sign_note(text: str, name: str, signer: SigningKey) -> str:
     key = NoteKey(name, signer.public)
     note = Note(text, (NoteSignature(name, key.id, signer.sign_bytes(text.encode())),))
     return note_text(parse_note(note_text(note)))
-
-
-def cosign_note(note: Note, name: str, signer: SigningKey, at: int) -> str:
-    """The note with one more line: a cosignature/v1 at Unix time `at`, by a key used for nothing else."""
-    check_name(name)
-    key = NoteKey(name, signer.public, KeyType.COSIGNATURE)
-    signature = at.to_bytes(8, "big") + signer.sign_bytes(cosigned(note.text, at))
-    return note_text(Note(note.text, (*note.signatures, NoteSignature(name, key.id, signature))))
 
 
 def vkey_of(key: NoteKey) -> str:

@@ -1,7 +1,7 @@
 """Witnesses: a second key that followed the log and cosigned one of its checkpoints (C2SP tlog-cosignature).
 
-A witness fetches checkpoint and consistency proof like an agent, cosigns on its own machine
-(`contracts.log.checkpoint.cosign`), and sends the note back; here its line is added to ours.
+A witness fetches checkpoint and consistency proof like an agent, cosigns on its own machine with software of
+its own, and sends the note back; here its line is added to ours.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import pytest
 
 from contracts.canonical import canonical
 from contracts.evidence import Claims
-from contracts.log.following import cosign, witness_key
 from contracts.log.note import parse_note, parse_vkey
 from contracts.log.note_writing import vkey_of
 from contracts.log.proof import Logged, require_logged
@@ -18,11 +17,12 @@ from contracts.roster import Roster, RosterEntry, parse_roster
 from contracts.signing import SigningKey
 from enclave_jobs.runs.services import launch
 from federation.attestation import log, witnesses
+from federation.frozen import manifest_of
 from federation.people.models import User
-from federation.studies.frozen import manifest_of
 from federation.studies.models import Study
 from tests.federation.cast import Hospital
 from tests.support.proofs import freeze as freeze_tried
+from tests.support.witness import cosign, witness_key
 from transparency_log.entry import APPRAISAL, AppraisalBody
 
 pytestmark = pytest.mark.django_db

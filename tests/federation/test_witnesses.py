@@ -9,7 +9,6 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from contracts.log.checkpoint import verify_cosignatures
-from contracts.log.following import cosign, witness_key
 from contracts.log.note import NoteKey, parse_vkey
 from contracts.log.note_writing import vkey_of
 from contracts.refusal import Refusal
@@ -17,6 +16,7 @@ from contracts.signing import SigningKey
 from federation.attestation import log, witnesses
 from federation.attestation.models import Checkpoint
 from tests.federation.cast import Hospital
+from tests.support.witness import cosign, witness_key
 
 pytestmark = pytest.mark.django_db
 SIGNER = SigningKey.generate()

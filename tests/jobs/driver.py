@@ -39,11 +39,11 @@ from contracts.sealed.session import encode
 from contracts.sealed.shards import wrap_keys
 from contracts.sealed.shares import withdraw
 from contracts.signing import SigningKey
-from enclave_host.process import EnclaveProcess
 from site_agent.backoff import pause
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_2.features import CachedIndex, FeatureCache
 from tests.support.instances import HERE
+from tests.support.loose_host import LooseHost
 from transparency_log.messages import warm_up_message_decoders
 
 FRAME = 1 << 20
@@ -158,7 +158,7 @@ class Hospital:
     rows: Path
     platform: Path
     hooks: dict[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict)
-    slice: EnclaveProcess | None = None
+    slice: LooseHost | None = None
     admitted_by: str = ""
     done: list[str] = field(default_factory=list)
     lives: int = 0
@@ -267,7 +267,7 @@ class Hospital:
         if self.slice is None or not self.slice.alive:
             self.lives += 1
             folder = self.folder / f"slice-{self.lives}"
-            self.slice = EnclaveProcess.start("client_slice", "development", folder, self.platform)
+            self.slice = LooseHost.start("client_slice", "development", folder, self.platform)
             self.slice.call("bind", manifest=reported["manifest"], approvals=reported["approvals"])
             rows = {"dataset": str(self.rows), "site": self.site, "key": self.dataset_key.hex()}
             self.slice.call("load", model=str(self.model), **rows)

@@ -13,13 +13,14 @@ import pytest
 import error_catalogue  # noqa: F401  (a refusal says its sentence, in whatever order tests run)
 from contracts.canonical import canonical
 from contracts.log import growth, merkle
-from contracts.log.following import cosign, sign_checkpoint, witness_key
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.log.note_writing import vkey_of
 from contracts.receipts import ReceiptInput
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from tests.log.conftest import AT, ORIGIN, History, make_receipt, make_roster, rewrite
+from tests.support.witness import cosign, witness_key
 from transparency_log.bundle import verify_bundle
 from transparency_log.entry import (
     APPRAISAL,

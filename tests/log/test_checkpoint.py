@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from contracts.kept_keys import signing_key
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint, parse_text, verify_checkpoint, verify_cosignatures
-from contracts.log.following import checkpoint_text, cosign, follow, sign_checkpoint, witness_key
+from contracts.log.following import checkpoint_text, follow, sign_checkpoint
 from contracts.log.note import KeyType, NoteKey, check_signature, parse_note, parse_vkey
 from contracts.log.note_writing import note_text, sign_note, vkey_of
 from contracts.refusal import Refusal
+from tests.support.witness import cosign, witness_key
 
 LOG, WITNESS = signing_key(b"\1" * 32), signing_key(b"\2" * 32)
 ORIGIN = "fedslice.example/log"

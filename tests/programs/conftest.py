@@ -61,13 +61,13 @@ from enclave.programs.peer import Peer
 from enclave.programs.sealing import seal_contribution
 from enclave.programs.statekeys import label
 from enclave_host.mailbox import HostMailbox
-from enclave_host.process import EnclaveProcess
 from site_agent.datasets.card import content_digest
 from site_agent.methods.method_1.accelerator import AcceleratorProcess
 from site_agent.methods.method_1.features import RowFeatures
 from tests.support import as_gramine
 from tests.support.approvals import approvals
 from tests.support.keys import approval_key
+from tests.support.loose_host import LooseHost
 from tests.support.made_log import VKEY, MadeLog
 
 SITES = ("anna", "berta")
@@ -174,28 +174,28 @@ class Consortium:
         self.house = house
         self.folder = folder
         self.manifest = manifest or house.manifest()
-        self.processes: list[EnclaveProcess] = []
+        self.processes: list[LooseHost] = []
         self.accelerators: dict[str, AcceleratorProcess] = {}
         self.log = MadeLog()
         self.log.freeze(self.manifest)
         self.text = canonical(self.manifest).decode()
         self.approvals = msgspec.to_builtins(approvals(self.manifest, house.site_keys))
 
-    def start(self, program, host) -> EnclaveProcess:
+    def start(self, program, host) -> LooseHost:
         folder = self.folder / f"{program}-{host}-{len(self.processes)}"
-        process = EnclaveProcess.start(program, self.manifest.runtime, folder, self.house.platforms[host])
+        process = LooseHost.start(program, self.manifest.runtime, folder, self.house.platforms[host])
         self.processes.append(process)
         return process
 
-    def bound(self, program, host) -> EnclaveProcess:
+    def bound(self, program, host) -> LooseHost:
         process = self.start(program, host)
         process.call("bind", manifest=self.text, approvals=self.approvals)
         return process
 
-    def aggregator(self) -> EnclaveProcess:
+    def aggregator(self) -> LooseHost:
         return self.bound("aggregator", "coordinator")
 
-    def client(self, site, aggregator=None, load=True) -> EnclaveProcess:
+    def client(self, site, aggregator=None, load=True) -> LooseHost:
         client = self.bound("client_slice", site)
         committed = None
         if load and self.manifest.front is not None:  # its admission carries what it commits to

@@ -12,13 +12,13 @@ import pytest
 
 import enclave_host.process as host_module
 from enclave.programs.wire import MAX_FRAME_BYTES, Reply
-from enclave_host.process import EnclaveProcess
+from tests.support.loose_host import LooseHost
 
 
 @pytest.fixture(scope="module")
 def live(house, tmp_path_factory):
     folder = tmp_path_factory.mktemp("live") / "box"
-    with EnclaveProcess.start("aggregator", "development", folder, house.platforms["coordinator"]) as process:
+    with LooseHost.start("aggregator", "development", folder, house.platforms["coordinator"]) as process:
         yield process
 
 
@@ -101,7 +101,7 @@ def test_a_call_that_takes_too_long_is_given_up_and_the_next_one_is_right(live, 
 
 
 def start(house, folder, **kwargs):
-    return EnclaveProcess.start("aggregator", "development", folder, house.platforms["coordinator"], **kwargs)
+    return LooseHost.start("aggregator", "development", folder, house.platforms["coordinator"], **kwargs)
 
 
 def test_an_announced_oversize_ends_the_program_with_a_code(house, tmp_path, code_of):
@@ -192,7 +192,7 @@ def test_only_the_process_that_knows_the_token_is_spoken_to(tmp_path, house, mon
 def test_an_unknown_platform_is_a_failed_start_and_the_log_tells_no_text(house, tmp_path, refusal_of):
     platform = tmp_path / "patient-name-in-a-path"
     platform.mkdir()
-    refusal = refusal_of(EnclaveProcess.start, "aggregator", "development", tmp_path / "box", platform)
+    refusal = refusal_of(LooseHost.start, "aggregator", "development", tmp_path / "box", platform)
     assert refusal.code == "program.start_failed"
     log = (tmp_path / "box" / "program.log").read_text()
     assert "development.no_platform" in log

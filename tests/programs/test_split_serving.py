@@ -18,9 +18,9 @@ from enclave.slicing.questions import ask_about, read_probabilities
 from enclave.slicing.split import Front
 from enclave.training.row_reader import encode as tokenised
 from enclave.training.row_reader import read_rows
-from enclave_host.process import EnclaveProcess
 from tests.programs.conftest import House
 from tests.programs.split_house import SplitRun, split_manifest
+from tests.support.loose_host import LooseHost
 from tests.support.on_disk import contents
 
 pytestmark = pytest.mark.enosys
@@ -60,7 +60,7 @@ def refusal_code(act) -> str:
     return caught.value.code
 
 
-def enter(run: SplitRun, server: EnclaveProcess, site: str = "anna") -> SessionChannel:
+def enter(run: SplitRun, server: LooseHost, site: str = "anna") -> SessionChannel:
     run.order(server)
     claims = server.call("evidence", nonce="00" * 32)["claims"]
     keys = {"hpke_key": claims["hpke_key"], "signing_key": claims["signing_key"], "receipt": run.last}
@@ -77,7 +77,7 @@ def question(run: SplitRun, site: str = "anna") -> tuple[bytes, list[int]]:
     return ask_about(Front(model, 1), examples.tokens, examples.padding), examples.targets or []
 
 
-def ask(server: EnclaveProcess, channel: SessionChannel, asked: bytes) -> bytes:
+def ask(server: LooseHost, channel: SessionChannel, asked: bytes) -> bytes:
     number = channel.sent
     reply = server.call("step", session=channel.name, number=number, sealed=encode(channel.seal(asked)))
     return channel.open(decode(reply["sealed"]))

@@ -10,10 +10,11 @@ from contracts.canonical import canonical
 from contracts.kept_keys import signing_key
 from contracts.log import growth, merkle
 from contracts.log.checkpoint import Checkpoint
-from contracts.log.following import cosign, sign_checkpoint, witness_key
+from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.log.note_writing import vkey_of
 from contracts.manifest import Manifest
+from tests.support.witness import cosign, witness_key
 
 LOG_KEY = signing_key(b"L" * 32)
 ORIGIN = "coordinator.example/log"
