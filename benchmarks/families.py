@@ -70,7 +70,8 @@ def rows(only: str = "") -> Iterator[Row]:
     from benchmarks.small_models import HEADS
     from contracts.architecture.table import ARCHITECTURES
     from contracts.refusal import Refusal
-    from enclave_host.proving.registration import carry_out
+    from enclave_host.child_calls import Prove
+    from enclave_host.proving.registration import proof_of
 
     for family, head in (*HEADS, (OTHER, "classifier")):
         if only not in ("", family):
@@ -79,12 +80,11 @@ def rows(only: str = "") -> Iterator[Row]:
         named = ARCHITECTURES[family].name if family in ARCHITECTURES else "DeBERTa-v2"
         with tempfile.TemporaryDirectory(prefix="fedslice-family-") as own:
             save(family, head, Path(own))
-            request = {"folder": own, "task": task, "targets": (), "whole": 1 << 30}
             try:
-                ways = carry_out(request, lambda _progress: None)["ways"]
+                ways = proof_of(Prove(own, task, (), 1 << 30), lambda _progress: None).ways
+                seen = {way: ways[way].code or "yes" for way in COLUMNS}
             except Refusal as refusal:
-                ways = {way: {"code": refusal.code} for way in COLUMNS}
-        seen = {way: ways[way]["code"] or "yes" for way in COLUMNS}
+                seen = dict.fromkeys(COLUMNS, refusal.code)
         yield {"family": named, "does": does, **seen}
 
 

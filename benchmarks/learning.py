@@ -83,8 +83,8 @@ def summary(scores: Scores) -> dict[str, float | int]:
         return {**reported, "loss": rates.loss(scores), "rows": scores.rows}
     return {
         "token_accuracy": rates.accuracy(scores),
-        "exact_match": rates.share(scores, scores.exact),
-        "stop_rate": rates.share(scores, scores.ended),
+        "exact_match": rates.fraction(scores, scores.exact),
+        "stop_rate": rates.fraction(scores, scores.ended),
         "perplexity": math.exp(rates.loss(scores)) if rates.loss(scores) < 700 else math.inf,
         "loss": rates.loss(scores),
         "tokens": scores.predictions,

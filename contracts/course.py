@@ -17,8 +17,7 @@ from contracts.round_kind import kind_of
 
 def has_stopped(receipt: Receipt) -> bool:
     """Whether training has ended early with this round (`training.patience`): a closing round follows."""
-    stopping = receipt.metrics.get("stopping")
-    return isinstance(stopping, dict) and bool(stopping.get("stopped"))
+    return bool(receipt.metrics.get("stopping", {}).get("stopped"))
 
 
 def is_over(manifest: Manifest, receipt: Receipt) -> bool:

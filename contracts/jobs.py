@@ -6,7 +6,7 @@ what it is given, an enclave what it is handed.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -69,50 +69,49 @@ INPUTS: dict[str, type[Joining]] = {
 """By the job's kind."""
 
 
-class JoinResult(Struct, frozen=True, forbid_unknown_fields=True):
-    """The site's client slice is admitted and has loaded model and dataset."""
+class JobDone(Struct, frozen=True):
+    """What every result says, whatever else its kind holds: under which lease the job was done."""
 
     lease: Lease
 
 
-class FeaturesResult(Struct, frozen=True, forbid_unknown_fields=True):
+class JoinResult(JobDone, frozen=True, forbid_unknown_fields=True):
+    """The site's client slice is admitted and has loaded model and dataset."""
+
+
+class FeaturesResult(JobDone, frozen=True, forbid_unknown_fields=True):
     """The index of the site's shards, which were uploaded before, and the file with their keys, sealed to the
     server enclave that the site has verified."""
 
-    lease: Lease
     index: ShardIndex
     keys: FileRef
 
 
-class TrainResult(Struct, frozen=True, forbid_unknown_fields=True):
+class TrainResult(JobDone, frozen=True, forbid_unknown_fields=True):
     """The sealed update, uploaded before, and the number of rows trained on. The scores are sealed within."""
 
-    lease: Lease
     update: FileRef
     samples: Annotated[int, Meta(ge=1, lt=2**53)]
     measures: Measures = {}
 
 
-class EvaluateResult(Struct, frozen=True, forbid_unknown_fields=True):
+class EvaluateResult(JobDone, frozen=True, forbid_unknown_fields=True):
     """As from training, but the update holds scores only."""
 
-    lease: Lease
     update: FileRef
     samples: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     measures: Measures = {}
 
 
-class CountersignResult(Struct, frozen=True, forbid_unknown_fields=True):
+class CountersignResult(JobDone, frozen=True, forbid_unknown_fields=True):
     """The site key's signature over the roster (hex)."""
 
-    lease: Lease
     countersignature: Hex64
 
 
-class ShareResult(Struct, frozen=True, forbid_unknown_fields=True):
+class ShareResult(JobDone, frozen=True, forbid_unknown_fields=True):
     """The site's share of a served state's key, sealed to the enclave that the site has verified (base64)."""
 
-    lease: Lease
     share: Annotated[str, Meta(max_length=16384)]
 
 
@@ -131,14 +130,14 @@ RESULTS: dict[str, type[Result]] = {
 T = TypeVar("T", bound=Joining)
 
 
-def inputs_of(kind: str, said: dict[str, Any], wanted: type[T]) -> T:
-    """At the site: what the job of this kind is given.
+def inputs_of(kind: str, said: bytes, wanted: type[T]) -> T:
+    """At the site: what the job of this kind is given, of which the JSON is decoded here and nowhere before.
 
     Raises: `agent.bad_inputs`.
     """
     try:
-        read = msgspec.convert(said, INPUTS.get(kind, wanted))
-    except msgspec.ValidationError as error:
+        read = msgspec.json.decode(said, type=INPUTS.get(kind, wanted))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("agent.bad_inputs", fault=str(error)[:200]) from error
     if not isinstance(read, wanted):
         raise Refusal("agent.bad_inputs", fault=f"they are not those of a job of the kind {kind[:32]}")

@@ -21,7 +21,7 @@ from contracts.strict_reading import read_strictly
 MAX_RECEIPT_BYTES = 1 << 20
 
 
-def parse_receipt(data: bytes | dict[str, Any]) -> SignedReceipt:
+def parse_receipt(data: bytes | SignedReceipt | dict[str, Any]) -> SignedReceipt:
     """Read a signed receipt (JSON bytes or decoded JSON) strictly, and verify its signature."""
     signed = read_strictly(data, SignedReceipt, code="receipt.invalid", limit=MAX_RECEIPT_BYTES)
     verify_receipt(signed)
@@ -63,8 +63,7 @@ def course_fault(manifest: Manifest, before: Receipt | None, receipt: Receipt) -
     kind = kind_of(manifest, receipt.round)
     withheld = receipt.scoring is None or receipt.scoring.withheld is not None
     scores = {"pooled", "test"}.intersection(receipt.metrics)
-    pooled = receipt.metrics.get("pooled")
-    loss = pooled.get("loss") if isinstance(pooled, dict) else None
+    loss = receipt.metrics.get("pooled", {}).get("loss")
     loss = loss if isinstance(loss, int | float) else None
     faults = {
         "the run has no such round": not may_follow(manifest, before, receipt.round),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import rfc8785
 
 from contracts.approvals import Approval
@@ -21,17 +20,20 @@ from contracts.releases import (
     require_approved,
 )
 from contracts.signing import verify
+from contracts.strict_reading import read_strictly
+
+MAX_STATEMENT_BYTES = 1 << 20
 
 
-def parse_release(data: Any) -> SignedRelease:
-    """Read a statement (decoded JSON) strictly, and verify its signature, not whose key it is.
+def parse_release(data: bytes | SignedRelease | dict[str, Any]) -> SignedRelease:
+    """Read a statement (JSON bytes or decoded JSON) strictly, and verify its signature, not whose key it is.
 
     Raises: `release.bad_statement` or `sealing.bad_signature`.
     """
+    signed = read_strictly(data, SignedRelease, code="release.bad_statement", limit=MAX_STATEMENT_BYTES)
     try:
-        signed = msgspec.convert(data, SignedRelease)
         canonical(signed)
-    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+    except rfc8785.CanonicalizationError as error:
         raise Refusal("release.bad_statement", fault=str(error)[:200]) from error
     verify(signed.signing_key, RELEASED_DOMAIN, signed.released, signed.signature)
     return signed

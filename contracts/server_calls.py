@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
 from contracts.policy import Count, Hex32
 from contracts.program_calls import Call, RoundNumber
-from contracts.receipts import SignedReceipt
+from contracts.receipts import Metrics, SignedReceipt
 from contracts.roster import Roster
 from contracts.sealed.container import FileRef
 
@@ -28,7 +26,7 @@ class RoundDone(Struct, forbid_unknown_fields=True, frozen=True):
 
     next: FileRef | None
     state: FileRef | None
-    metrics: dict[str, Any]
+    metrics: Metrics
     receipt: SignedReceipt
 
 

@@ -1,14 +1,14 @@
 """Do something in a bounded child process, whose end, whatever it is, ends nothing else.
 
-The child (`python -m MODULE`) reads one JSON request from stdin and writes JSON lines to stdout: `progress`,
-and at last `result` or `refused`. It gets no secret: of the environment only what a library needs to start,
-and a folder of its own that goes with it. A child that is killed, or is over its time, is a refusal.
+The child (`python -m MODULE`) reads its bounds and its request from stdin, a line of JSON each, and writes
+lines to stdout: `progress`, and at last `result` or `refused` (child_calls.py). It gets no secret: of the
+environment only what a library needs to start, and a folder of its own that goes with it. A child that is
+killed, or is over its time, is a refusal.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import selectors
@@ -17,12 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
+from msgspec import UnsetType
 
 from contracts.refusal import Refusal
+from enclave_host.child_calls import A, ChildBounds, ChildCall, ChildLine, R, Tell
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MAX_ANSWER = 16 << 20
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 _GIB = 1 << 30
-
-Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class ChildLimits:
         return cls(max(2 * _GIB, free * 3 // 4))
 
 
-def run_bounded(module: str, request: dict[str, Any], limits: ChildLimits, tell: Tell | None = None) -> Any:
+def run_bounded(call: ChildCall[A, R], request: A, limits: ChildLimits, tell: Tell | None = None) -> R:
     """The child's result. `tell` hears its progress.
 
     Raises: what the child raises, or `child.timeout`, `child.killed`, `child.failed`.
     """
     threads = max(1, min(4, len(os.sched_getaffinity(0))))
-    bounds = {**asdict(limits), "cpu": limits.seconds * threads}
+    bounds = ChildBounds(limits.memory, limits.disk, limits.seconds * threads)
     with tempfile.TemporaryDirectory(prefix="fedslice-child-") as own, tempfile.TemporaryFile() as errors:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {
             "HOME": own,
@@ -71,7 +72,7 @@ def run_bounded(module: str, request: dict[str, Any], limits: ChildLimits, tell:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         child = subprocess.Popen(  # noqa: S603 - the command is ours, without a shell
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", call.module],
             cwd=REPOSITORY,
             env=environment,
             stdin=subprocess.PIPE,
@@ -81,34 +82,34 @@ def run_bounded(module: str, request: dict[str, Any], limits: ChildLimits, tell:
         )
         try:
             assert child.stdin is not None
-            child.stdin.write(json.dumps({**request, "bounds": bounds}).encode())
+            child.stdin.write(msgspec.json.encode(bounds) + b"\n" + msgspec.json.encode(request))
             child.stdin.close()
-            return _answer(child, limits, tell)
+            return _answer(child, call.result, limits, tell)
         except BrokenPipeError:
             raise _ended(child, limits) from None
         except Refusal as refusal:
             if refusal.code.startswith("child."):
                 errors.seek(0)
                 log.warning(
-                    "%s: %s: %s", module, refusal.code, errors.read()[-2000:].decode(errors="replace")
+                    "%s: %s: %s", call.module, refusal.code, errors.read()[-2000:].decode(errors="replace")
                 )
             raise
         finally:
             _end(child)
 
 
-def _answer(child: subprocess.Popen[bytes], limits: ChildLimits, tell: Tell | None) -> Any:
+def _answer(child: subprocess.Popen[bytes], result: type[R], limits: ChildLimits, tell: Tell | None) -> R:
     for line in _lines(child, time.monotonic() + limits.seconds, limits):
         try:
-            message = json.loads(line)
-            if "progress" in message and tell is not None:
-                tell(message["progress"])
-            if "refused" in message:
-                raise Refusal(str(message["refused"]["code"]), **message["refused"]["facts"])
-            if "result" in message:
-                return message["result"]
-        except (ValueError, TypeError, KeyError) as error:
+            said = msgspec.json.decode(line, type=ChildLine)
+            if not isinstance(said.result, UnsetType):
+                return msgspec.json.decode(said.result, type=result)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Refusal("child.failed", fault="its answer cannot be read") from error
+        if not isinstance(said.progress, UnsetType) and tell is not None:
+            tell(said.progress)
+        if not isinstance(said.refused, UnsetType):
+            raise Refusal(said.refused.code, **said.refused.facts)
     raise _ended(child, limits)
 
 

@@ -14,7 +14,7 @@ from contracts.refusal import Refusal
 from enclave_jobs.conductor import finishing
 from enclave_jobs.jobs.leases import LIVE_RUNS
 from enclave_jobs.runs.models import Round, RoundState, Run
-from federation.studies.frozen import Frozen
+from federation.frozen import Frozen
 
 
 def require_continued() -> None:

@@ -12,7 +12,7 @@ from enclave_jobs.runs import api_receipts
 from enclave_jobs.serving import api as serving
 
 urlpatterns = [
-    path(jobs.LEASE_PATH, jobs.Leases.as_view(), name="agent-lease"),
+    path("lease", jobs.Leases.as_view(), name="agent-lease"),
     path("jobs/<str:job>/progress", jobs.JobProgress.as_view(), name="agent-job-progress"),
     path("jobs/<str:job>/result", jobs.JobResult.as_view(), name="agent-job-result"),
     path("jobs/<str:job>/failure", jobs.JobFailure.as_view(), name="agent-job-failure"),

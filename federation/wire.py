@@ -1,4 +1,4 @@
-"""The agents' API reads and documents its bodies by one definition: a strict msgspec Struct.
+"""The agents' API reads, answers and documents by one definition: an `Endpoint`, which its agents share.
 
 Unknown fields, wrong types and too large bodies are refused before a view sees anything.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from contracts.agents_api.endpoint import B, Endpoint, W
 from contracts.refusal import Refusal
 from federation.people.clients import client_of
 from federation.sites import instances
@@ -55,7 +57,15 @@ def agent(request: Request) -> AgentPrincipal:
     return request.user
 
 
-def read(request: Request, kind: type[T]) -> T:
+def read(request: Request, endpoint: Endpoint[B, W]) -> B:
+    """The request's JSON body.
+
+    Raises: `request.invalid` and the first fault.
+    """
+    return read_body(request, endpoint.body)
+
+
+def read_body(request: Request, kind: type[T]) -> T:
     """The request's JSON body as `kind`.
 
     Raises: `request.invalid` and the first fault.
@@ -68,6 +78,11 @@ def read(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(request.body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("request.invalid", fault=str(error)[:300]) from error
+
+
+def answer(endpoint: Endpoint[B, W], value: W) -> HttpResponse:
+    """What the endpoint answers, and nothing of another form."""
+    return HttpResponse(msgspec.json.encode(value), content_type="application/json")
 
 
 def schema(kind: Any) -> dict[str, Any]:
@@ -120,13 +135,13 @@ class ErrorBody(msgspec.Struct):
 ERRORS: dict[Any, Any] = {"4XX": schema(ErrorBody), "5XX": schema(ErrorBody)}
 
 
-def document(
-    body: Any | None, answer: Any | None, status: int = 200, *, or_nothing: bool = False
-) -> dict[str, Any]:
-    """Arguments for drf-spectacular's `extend_schema`: request, answer (`or_nothing`: or 204), and the one
-    error shape."""
-    answers: dict[Any, Any] = {status: schema(answer) if answer is not None else None, **ERRORS}
+def document(endpoint: Endpoint[B, W], *, body: Any = None, or_nothing: bool = False) -> dict[str, Any]:
+    """Arguments for drf-spectacular's `extend_schema`: request (`body` where it has many forms), answer
+    (`or_nothing`: or 204), and the one error shape."""
+    withdraws = endpoint.method == "DELETE"
+    answers: dict[Any, Any] = {204: None} if withdraws else {200: schema(endpoint.answer)}
     if or_nothing:
         answers[204] = None
-    request = {"application/json": schema(body)} if body is not None else None
-    return {"request": request, "responses": answers}
+    takes = endpoint.method == "POST"
+    request = {"application/json": schema(body or endpoint.body)} if takes else None
+    return {"request": request, "responses": {**answers, **ERRORS}}

@@ -11,8 +11,8 @@ from django.db.models import Subquery
 from django.db.models.functions import Coalesce, Now
 
 from federation.attestation.models import StoredEvidence
+from federation.frozen import Frozen, frozen
 from federation.sites.models import Site
-from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Approval, Study
 from federation.threads.queries import wished
 from frontend.manifests import manifest_facts

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _l
 from contracts.refusal import Refusal
 from enclave_jobs.runs import costs
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run
-from federation.studies.frozen import Frozen, frozen
+from federation.frozen import Frozen, frozen
 from federation.studies.models import BaseModel
 from frontend.scoring import by_training, scores_of
 

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from federation.datasets.queries import training_rows
+from federation.frozen import Frozen, frozen
 from federation.sites.models import Site
 from federation.studies import methods
-from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study
 from federation.studies.plan import Plan, read
 from federation.studies.short import short_for

@@ -6,9 +6,9 @@ from typing import Any
 
 from contracts.refusal import Refusal
 from error_catalogue import Explained, explain
+from federation.frozen import Frozen
 from federation.people.models import User
 from federation.studies import permissions
-from federation.studies.frozen import Frozen
 from federation.studies.models import Study
 from federation.studies.plan import read
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from contracts.canonical import digest
 from enclave_jobs.runs.models import Round, Run
+from federation.frozen import frozen
 from federation.people.models import Role, User
-from federation.studies.frozen import frozen
 from frontend.rounds import title_of
 
 SHOWN = 50

@@ -13,8 +13,8 @@ from django.urls import reverse
 from contracts.manifest import Manifest
 from contracts.sweep_tree import SweepTree
 from federation.datasets.queries import training_rows
+from federation.frozen import frozen
 from federation.sites.models import Site
-from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState, Sweep
 from manifest_summary.sweep import points, sweep_facts, terms, unlike
 

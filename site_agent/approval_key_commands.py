@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.agents_api.sites import APPROVAL_KEY, ReplaceBody
 from contracts.fingerprint import site_fingerprint
 from contracts.refusal import Refusal
 from site_agent.approval_key import (
@@ -173,13 +174,9 @@ def run_replace(chosen: argparse.Namespace, say: Say) -> int:
         raise Refusal("approval_key.exists", file=str(file))
     if isinstance(held, Development) and not needs_platform(config.runtime):
         raise Refusal("approval_key.development", runtime=config.runtime)
-    body = {
-        "token": chosen.token,
-        "approval_key": held.public,
-        "development_key": isinstance(held, Development),
-    }
+    body = ReplaceBody(chosen.token, held.public, isinstance(held, Development))
     with contextlib.closing(connect(state)) as coordinator:
-        coordinator.call("POST", "approval-key", body)
+        coordinator.post(APPROVAL_KEY, body)
     if held.public != config.approval_key:
         changes = {
             "approval_key": held.public,

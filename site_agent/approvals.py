@@ -11,14 +11,16 @@ import hashlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from attestation.policy_floors import require_floors
+from contracts.agents_api.studies import APPROVALS, APPROVE, ApprovalItem, SignatureBody, SweepItem
 from contracts.approvals import Approval, InSweep, approval_payload, verify_approval
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from site_agent.approval_key import ApprovalKey
 from site_agent.datasets.catalogue import Catalogue, Dataset
@@ -60,16 +62,6 @@ class Approved(Struct, frozen=True, forbid_unknown_fields=True):
         return Approval(self.confirmed, self.signature, self.sweep)
 
 
-class OfSweep(Struct, frozen=True):
-    """The sweep that a manifest is a point of, as the coordinator tells of it: how many points it has, and of
-    how many results the release is to be allowed."""
-
-    id: str
-    name: str
-    points: int
-    releases: int
-
-
 @dataclass(frozen=True)
 class WaitingManifest:
     """A manifest that asks for this site's approval, as the coordinator sends it, unchecked."""
@@ -78,32 +70,19 @@ class WaitingManifest:
     hash: str
     text: str
     signed: bool
-    sweep: OfSweep | None = None
+    sweep: SweepItem | None = None
     declined: bool = False
 
 
 def waiting(coordinator: Coordinator) -> list[WaitingManifest]:
     """The manifests in force that name this site."""
-    answer = coordinator.call("GET", "approvals")
-    if not isinstance(answer.body, list):
-        raise Refusal("agent.bad_answer", fault="the approvals are not a list")
-    return [_waiting(item) for item in answer.body]
+    return [_waiting(item) for item in coordinator.ask(APPROVALS, Nothing())]
 
 
-def _waiting(item: Any) -> WaitingManifest:
-    fields = [
-        item.get(name) if isinstance(item, dict) else None for name in ("manifest_hash", "manifest", "state")
-    ]
-    if not all(isinstance(field, str) for field in fields):
-        raise Refusal("agent.bad_answer", fault="an approval lacks its hash, manifest or state")
-    name = printable(item.get("name") or item.get("study") or "", 200)
-    try:
-        sweep = msgspec.convert(item.get("sweep"), OfSweep | None)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
-    return WaitingManifest(
-        name, str(fields[0]), str(fields[1]), fields[2] == "signed", sweep, item.get("declined") is True
-    )
+def _waiting(item: ApprovalItem) -> WaitingManifest:
+    name = printable(item.name or item.study, 200)
+    signed = item.state == "signed"
+    return WaitingManifest(name, item.manifest_hash, item.manifest, signed, item.sweep, item.declined)
 
 
 def judge(state: State, item: WaitingManifest) -> tuple[Manifest, Dataset]:
@@ -245,8 +224,8 @@ def _keep(
 def store(state: State, coordinator: Coordinator, approved: Approved) -> None:
     """Keep the copy that `run` will enforce, then post the approval. Its run is counted before."""
     write_private(_path(state, approved.hash), msgspec.json.encode(approved))
-    body = {"manifest_hash": approved.hash, **msgspec.to_builtins(approved.given)}
-    coordinator.call("POST", "approvals", body)
+    body = SignatureBody(approved.hash, approved.confirmed, approved.signature, approved.sweep)
+    coordinator.post(APPROVE, body)
 
 
 def approved_manifest(state: State, manifest_hash: str) -> Manifest:
@@ -293,5 +272,5 @@ def approved_hashes(state: State) -> list[str]:
     return sorted(path.stem for path in state.approved.glob("*.json"))
 
 
-def _path(state: State, manifest_hash: str) -> Any:
+def _path(state: State, manifest_hash: str) -> Path:
     return state.approved / f"{manifest_hash}.json"

@@ -15,14 +15,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import httpx
 
+from contracts.agents_api.blobs import ADDRESS, BEGIN, FILE, FRAME, STANDS, NewBlob
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from site_agent import direct
 from site_agent.backoff import pause
 from site_agent.files import private_folder, sync_folder
-from site_agent.transport import Coordinator, HttpAnswer, asked_pause, is_passing
+from site_agent.transport import Coordinator, asked_pause, is_passing
 
 FRAME_BYTES = 1 << 20
 MAX_BLOB_BYTES = 4 << 30
@@ -33,7 +36,7 @@ Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
-_MENDED_BY_ASKING = {"blob.busy", "blob.wrong_offset", "blob.frame_truncated"}
+_FIXED_BY_ASKING = {"blob.busy", "blob.wrong_offset", "blob.frame_truncated"}
 
 
 def file_sha256(path: Path) -> str:
@@ -49,7 +52,7 @@ def upload(
     run: str,
     progress: Progress = lambda done, total: None,
     *,
-    kind: str = "update",
+    kind: Literal["update", "shard"] = "update",
     patience: float = PATIENCE,
 ) -> None:
     """Bring `file` up whole, going on from where an earlier try (of any process) ended. A `shard` of features
@@ -58,14 +61,14 @@ def upload(
     Raises: a `blob.` or `agent.` code.
     """
     size = file.stat().st_size
-    wanted = {"sha256": sha256, "bytes": size, "run": run} | ({} if kind == "update" else {"kind": kind})
-    begun = coordinator.call("POST", "blobs", wanted, patience=patience)
-    part_bytes = begun.body.get("part_bytes")
-    if begun.field("offset", int) == 0 < size and direct.usable(coordinator, part_bytes):
-        if direct.sent(coordinator, begun.field("upload", str), file, part_bytes, progress, patience):
+    wanted = NewBlob(sha256, size, run, kind)
+    begun = coordinator.ask(BEGIN, wanted, patience=patience)
+    part_bytes = direct.usable(coordinator, begun.part_bytes)
+    if begun.offset == 0 < size and part_bytes:
+        if direct.sent(coordinator, begun.upload, file, part_bytes, progress, patience):
             return
-        begun = coordinator.call("POST", "blobs", wanted, patience=patience)
-    name, offset = begun.field("upload", str), begun.field("offset", int)
+        begun = coordinator.ask(BEGIN, wanted, patience=patience)
+    name, offset = begun.upload, begun.offset
     tries, moved_at = 0, time.monotonic()
     with file.open("rb") as content:
         while offset < size:
@@ -79,13 +82,12 @@ def upload(
             except Refusal as refusal:
                 seconds = pause(tries, asked_pause(refusal))
                 waited = time.monotonic() - moved_at
-                resumable = is_passing(refusal) or refusal.code in _MENDED_BY_ASKING
+                resumable = is_passing(refusal) or refusal.code in _FIXED_BY_ASKING
                 if not resumable or waited + seconds > patience:
                     raise
                 coordinator.rest(seconds)
                 tries += 1
-                asked = coordinator.call("GET", f"blobs/uploads/{name}", patience=patience - waited)
-                offset = asked.field("offset", int)
+                offset = coordinator.ask(STANDS, Nothing(), patience=patience - waited, upload=name).offset
             if not 0 <= offset <= size:
                 raise Refusal("agent.bad_answer", fault="the upload's offset lies outside of the file")
     progress(size, size)
@@ -93,8 +95,7 @@ def upload(
 
 def _send_frame(coordinator: Coordinator, name: str, offset: int, frame: bytes) -> int:
     headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
-    answer: HttpAnswer = coordinator.send("PATCH", f"blobs/uploads/{name}", frame, headers)
-    return answer.field("offset", int)
+    return coordinator.send(FRAME, frame, headers, upload=name).offset
 
 
 def download(
@@ -160,11 +161,13 @@ def _source(coordinator: Coordinator, sha256: str, have: int) -> Iterator[httpx.
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
     storage = coordinator.storage
     if storage is None or not storage.ready:
-        with coordinator.stream("GET", f"blobs/{sha256}", headers=headers) as response:
+        with coordinator.stream("GET", FILE.format(sha256=sha256), headers=headers) as response:
             yield response
         return
     try:
-        url = coordinator.call("GET", f"blobs/{sha256}/url").field("url", str)
+        url = coordinator.ask(ADDRESS, Nothing(), sha256=sha256).url
+        if url is None:
+            raise Refusal("agent.bad_answer", fault="it says no address")
         with storage.get(url, headers) as response:
             yield response
     except Refusal as refusal:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
+from contracts.agents_api.sites import CheckResult
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from error_catalogue.last_resort import kept_for_us, refusal_of
@@ -79,16 +80,16 @@ def _seen(name: str, look: Callable[[State], Iterator[CheckRow]], state: State) 
     yield CheckRow(name, "fail", words.message, words.hint)
 
 
-def as_reported(checks: list[CheckRow]) -> list[dict[str, str]]:
+def as_reported(checks: list[CheckRow]) -> list[CheckResult]:
     """The rows as the coordinator takes them in a heartbeat: printable, and of bounded length."""
     return [
-        {
-            "name": check.name,
-            "outcome": check.outcome,
-            "found": printable(check.found, 499),
-            "hint": printable(check.hint, 999),
-            "letter": check.letter[:2000],
-        }
+        CheckResult(
+            check.name,
+            check.outcome,
+            found=printable(check.found, 499),
+            hint=printable(check.hint, 999),
+            letter=check.letter[:2000],
+        )
         for check in checks
     ]
 
@@ -138,7 +139,9 @@ def _coordinator(state: State, patience: float) -> Iterator[CheckRow]:
     finally:
         with_answer.close()
     yield CheckRow(
-        "coordinator", "pass", f"answers in {readable_seconds(took)}; this site is {heard.standing} there"
+        "coordinator",
+        "pass",
+        f"answers in {readable_seconds(took)}; this site is {printable(heard.state, 32)} there",
     )
     # The answer's clock has whole seconds and was read somewhere within the request.
     yield _skew(max(0.0, abs(started + took / 2 - heard.server_time - 0.5) - took / 2 - 0.5))

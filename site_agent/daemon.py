@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.faults import log_fault
 from contracts.refusal import Refusal
 from error_catalogue import explain
@@ -20,7 +21,7 @@ from site_agent.approvals import approved_manifest
 from site_agent.checks import as_reported, run_checks
 from site_agent.enrolment import connect, heartbeat, say_goodbye
 from site_agent.formatting import readable_seconds
-from site_agent.leases import Job, Lease, in_words
+from site_agent.leases import Lease, in_words
 from site_agent.line import LONGEST_WAIT, PlaceInLine
 from site_agent.methods.interface import RUN_OVER, JobRunner, RunPart
 from site_agent.state import State
@@ -138,7 +139,7 @@ class Daemon:
                 return
             self._forget_finished_runs()
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: LeasedJob) -> None:
         """One job from lease to result or failure. Only `log.fork` and `agent.stopped` leave it."""
         self._tell(_("%(job)s begins.") % {"job": in_words(job)})
         started = time.monotonic()
@@ -159,7 +160,7 @@ class Daemon:
                 log_fault(error)
                 self._failed(job, lease, Refusal("internal"))
 
-    def _failed(self, job: Job, lease: Lease, refusal: Refusal) -> None:
+    def _failed(self, job: LeasedJob, lease: Lease, refusal: Refusal) -> None:
         if self.stop.is_set():
             lease.failed("agent.stopped", {})
             raise Refusal("agent.stopped")
@@ -175,7 +176,7 @@ class Daemon:
         if refusal.code == "log.fork":
             raise refusal
 
-    def _runner_of(self, job: Job) -> JobRunner:
+    def _runner_of(self, job: LeasedJob) -> JobRunner:
         """The run's work; it refuses here if the manifest was not approved at this site."""
         self._witness.require_no_fork()
         if job.manifest_hash not in self._parts:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from msgspec import UnsetType
+
+from contracts.agents_api.blobs import PART, WHOLE, PartBody
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from site_agent.backoff import pause
 from site_agent.storage import Storage, part_hash
@@ -27,10 +30,12 @@ BY_THE_COORDINATOR = {
 """Refusals after which the file goes by the coordinator."""
 
 
-def usable(coordinator: Coordinator, part_bytes: Any) -> bool:
-    """Whether hospital and coordinator both want it, and nothing has just gone wrong."""
-    fits = isinstance(part_bytes, int) and LEAST_PART <= part_bytes <= LARGEST_PART
-    return fits and coordinator.storage is not None and coordinator.storage.ready
+def usable(coordinator: Coordinator, part_bytes: int | UnsetType) -> int:
+    """How long parts are, in bytes, where hospital and coordinator both want it, and nothing has just gone
+    wrong; else 0."""
+    if isinstance(part_bytes, UnsetType) or not LEAST_PART <= part_bytes <= LARGEST_PART:
+        return 0
+    return part_bytes if coordinator.storage is not None and coordinator.storage.ready else 0
 
 
 def sent(
@@ -80,13 +85,9 @@ def _send_part(
 ) -> None:
     sha256 = part_hash(file, start, length)
     for tried in range(TRIES):
-        wanted = {"number": number, "sha256": sha256}
-        answer = coordinator.call("POST", f"blobs/uploads/{name}/parts", wanted, patience=patience)
-        url = answer.body.get("url") if isinstance(answer.body, dict) else ""
+        url = coordinator.ask(PART, PartBody(number, sha256), patience=patience, upload=name).url
         if url is None:
             return
-        if not isinstance(url, str):
-            raise Refusal("agent.bad_answer", fault="the field url is missing or wrong")
         try:
             with file.open("rb") as content:
                 content.seek(start)
@@ -100,9 +101,7 @@ def _send_part(
 
 def _made_whole(coordinator: Coordinator, name: str, patience: float) -> None:
     began, tries = time.monotonic(), 0
-    while not coordinator.call("POST", f"blobs/uploads/{name}/whole", {}, patience=patience).field(
-        "whole", bool
-    ):
+    while not coordinator.ask(WHOLE, Nothing(), patience=patience, upload=name).whole:
         if time.monotonic() - began > WHOLE_SECONDS:
             raise Refusal("agent.bad_answer", fault="the upload is not read back")
         coordinator.rest(pause(tries, None))

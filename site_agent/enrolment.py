@@ -7,9 +7,16 @@ import socket
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from attestation.development import create_platform, install_platform
+from contracts.agents_api.sites import (
+    ENROL,
+    HEARTBEAT,
+    CheckResult,
+    EnrolBody,
+    HeartbeatAnswer,
+    HeartbeatBody,
+)
 from contracts.fingerprint import typed_fingerprint
 from contracts.instance import instance_of
 from contracts.refusal import Refusal
@@ -95,23 +102,24 @@ def enrol(
     bundle = str(ca_bundle.expanduser().resolve()) if ca_bundle else None
     coordinator = Coordinator(coordinator_address, ca_bundle=bundle, insecure_http=insecure_http)
     with contextlib.closing(coordinator):
-        body = {
-            "token": token,
-            "public_key": state.key.public,
-            "approval_key": held.public,
-            "development_key": development_key,
-            "agent_version": AGENT_VERSION,
-            "runtime": runtime,
-            "platform_key_pem": create_platform(state.platform).decode() if needs_platform(runtime) else None,
-        }
-        answer = coordinator.call("POST", "enrol", body, patience=ENROLMENT_PATIENCE)
-    given = answer.body.get("name") if isinstance(answer.body, dict) else None
+        body = EnrolBody(
+            token=token,
+            public_key=state.key.public,
+            approval_key=held.public,
+            agent_version=AGENT_VERSION,
+            runtime=runtime,
+            development_key=development_key,
+            platform_key_pem=create_platform(state.platform).decode() if needs_platform(runtime) else None,
+        )
+        answer = coordinator.ask(ENROL, body, patience=ENROLMENT_PATIENCE)
     if needs_platform(runtime):
-        install_platform(state.platform, answer.field("pck_chain", str))
+        if answer.pck_chain is None:
+            raise Refusal("agent.bad_answer", fault="it certifies no platform")
+        install_platform(state.platform, answer.pck_chain)
     config = Config(
         coordinator=coordinator_address,
-        site=answer.field("site", str),
-        name=printable(name or given or answer.body["site"], 200),
+        site=answer.site,
+        name=printable(name or answer.name or answer.site, 200),
         approval_key=held.public,
         approval_file=None if approval_file == state.approval_file else str(approval_file.resolve()),
         runtime=runtime,
@@ -134,33 +142,21 @@ def _finish(state: State) -> None:
             LogWitness.of(state).look(coordinator)
 
 
-class Heard(Struct, frozen=True):
-    """What the coordinator answers to a heartbeat: its clock (Unix seconds), how it stands with this site,
-    and whether somebody asks for new connection checks."""
-
-    server_time: int
-    standing: str
-    check: bool
-
-
 def heartbeat(
     coordinator: Coordinator,
     state: State,
-    checks: list[dict[str, str]] | None = None,
+    checks: list[CheckResult] | None = None,
     *,
     patience: float = 60.0,
-) -> Heard:
+) -> HeartbeatAnswer:
     """Say that the agent is alive, and what its checks found if they were made."""
-    body = {"agent_version": AGENT_VERSION, "runtime": state.config.runtime, "checks": checks or []}
-    answer = coordinator.call("POST", "heartbeat", body, patience=patience)
-    wanted = isinstance(answer.body, dict) and answer.body.get("check") is True
-    return Heard(answer.field("server_time", int), printable(answer.field("state", str), 32), wanted)
+    body = HeartbeatBody(AGENT_VERSION, state.config.runtime, checks or [])
+    return coordinator.ask(HEARTBEAT, body, patience=patience)
 
 
 def say_goodbye(coordinator: Coordinator, state: State) -> None:
     """Say, in one try, that the agent ends: a move to another machine need not wait then."""
-    body = {"agent_version": AGENT_VERSION, "runtime": state.config.runtime, "leaving": True}
-    coordinator.last_words("heartbeat", body)
+    coordinator.last_words(HEARTBEAT, HeartbeatBody(AGENT_VERSION, state.config.runtime, leaving=True))
 
 
 def needs_platform(runtime: str) -> bool:

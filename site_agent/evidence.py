@@ -6,7 +6,6 @@ The coordinator brings the evidence and is not believed: what it sends is read s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -54,12 +53,11 @@ class Verifier:
         self._manifest, self._program = manifest, program
         self._floors, self._clock = FloorBook(folder), Clock(manifest.minimum_time)
 
-    def evidence(self, shown: Any, nonce: str) -> Evidence:
-        """Evidence (decoded JSON) that answers `nonce`, found good; its claims say whose keys they are.
+    def evidence(self, evidence: Evidence, nonce: str) -> Evidence:
+        """The evidence, which answers `nonce` and was found good; its claims say whose keys they are.
 
-        Raises: `agent.bad_answer`, `program.clock_below_floor` or the code of the failed check.
+        Raises: `program.clock_below_floor` or the code of the failed check.
         """
-        evidence = read_evidence(shown)
         expected = Expected(nonce, self._manifest.hash, self._program)
         policy = self._manifest.policy
         at, floors = self._clock.now(), self._floors.load()
@@ -67,14 +65,3 @@ class Verifier:
         require(appraisal)
         self._floors.rise(appraisal)
         return evidence
-
-
-def read_evidence(shown: Any) -> Evidence:
-    """What else stands beside the three parts of evidence is left alone.
-
-    Raises: `agent.bad_answer`.
-    """
-    try:
-        return msgspec.convert({name: shown[name] for name in Evidence.__struct_fields__}, Evidence)
-    except (msgspec.ValidationError, KeyError, TypeError) as error:
-        raise Refusal("agent.bad_answer", fault="the evidence is not of the agreed form") from error

@@ -11,8 +11,10 @@ import time
 from attestation.development import platform_root_sha256
 from attestation.measurement import measure
 from attestation.trust_domain import development_reference
+from contracts.agents_api.log import RELEASE_STATEMENT
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from contracts.release_statement import (
     ReleaseStatement,
@@ -61,10 +63,10 @@ def release_statement(state: State, coordinator: Coordinator) -> ReleaseStatemen
             return None
         raise Refusal("release_statement.key_not_pinned")
     newest = kept_statement(state)
-    answer = coordinator.call("GET", "release-statement").field("statement", object)
+    answer = coordinator.ask(RELEASE_STATEMENT, Nothing()).statement
     if answer is None and newest is None:
         raise Refusal("release_statement.missing")
-    shown = newest if answer is None else parse_statement(answer)
+    shown = newest if answer is None else parse_statement(bytes(answer))
     assert shown is not None
     said = judge_statement(shown, key=key, now=int(time.time()), newest=newest)
     write_private(state.folder / STATEMENT, canonical(shown))

@@ -10,11 +10,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-from msgspec import Struct
-
+from contracts.agents_api.jobs import (
+    FAILURE,
+    LEASE,
+    MAX_DETAIL,
+    MAX_STAGE,
+    MOST_FACTS,
+    PROGRESS,
+    RESULT,
+    Failure,
+    LeasedJob,
+    ProgressBody,
+    Wish,
+)
+from contracts.facts import sayable
 from contracts.jobs import Joining, Result, inputs_of
 from contracts.refusal import Fact, Refusal
 from site_agent.transport import Coordinator, HttpAnswer, is_passing
@@ -35,39 +46,18 @@ SHOWN_SECONDS = 60.0
 T = TypeVar("T", bound=Joining)
 
 
-class Job(Struct, frozen=True):
-    """A job as the coordinator leases it. `deadline` is in Unix seconds; `given` reads `inputs`."""
-
-    id: str
-    kind: str
-    lease: int
-    deadline: float
-    run: str
-    manifest_hash: str
-    round: int | None
-    inputs: dict[str, Any]
-
-
-def given(job: Job, wanted: type[T]) -> T:
+def given(job: LeasedJob, wanted: type[T]) -> T:
     """The job's inputs.
 
     Raises: `agent.bad_inputs` for what is not of the agreed form.
     """
-    return inputs_of(job.kind, job.inputs, wanted)
+    return inputs_of(job.kind, bytes(job.inputs), wanted)
 
 
-def ask(coordinator: Coordinator, wait: int, patience: float) -> tuple[Job | None, HttpAnswer]:
-    """Ask for work, and let the coordinator keep the request for `wait` seconds: the job, or None, with the
-    answer for its headers."""
-    body = {"wait": wait} if wait else {}
-    answer = coordinator.call("POST", "lease", body, patience=patience)
-    if answer.status == 204 or answer.body is None:
-        return None, answer
-    try:
-        job = msgspec.convert(answer.body, Job)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault="the job is not of the agreed form") from error
-    return job, answer
+def ask(coordinator: Coordinator, wait: int, patience: float) -> HttpAnswer[LeasedJob]:
+    """Ask for work, and let the coordinator keep the request for `wait` seconds: the job, or None, with
+    headers."""
+    return coordinator.answer(LEASE, Wish(wait), patience=patience)
 
 
 class Lease:
@@ -75,11 +65,11 @@ class Lease:
 
     `show` gets a line for people now and then."""
 
-    def __init__(self, coordinator: Coordinator, job: Job, show: Callable[[str], None]) -> None:
+    def __init__(self, coordinator: Coordinator, job: LeasedJob, show: Callable[[str], None]) -> None:
         self.job = job
         self._show = show
         self._coordinator = coordinator
-        self._news: dict[str, Any] = {"stage": "starting", "fraction": None, "detail": ""}
+        self._news = ProgressBody(job.lease, "starting")
         self._fresh = threading.Event()
         self._over = threading.Event()
         self._lost: Refusal | None = None
@@ -100,7 +90,7 @@ class Lease:
         Raises: as `check` does.
         """
         self.check()
-        self._news = {"stage": stage[:64], "fraction": fraction, "detail": detail[:300]}
+        self._news = ProgressBody(self.job.lease, stage[:MAX_STAGE], fraction, detail[:MAX_DETAIL])
         self._fresh.set()
 
     def check(self) -> None:
@@ -113,27 +103,20 @@ class Lease:
     def done(self, result: Result) -> None:
         """Hand the result in. Doing it twice is the same to the coordinator."""
         self.check()
-        body = msgspec.to_builtins(result)
-        self._coordinator.call("POST", f"jobs/{self.job.id}/result", body, patience=300)
+        self._coordinator.post(RESULT, result, patience=300, job=self.job.id)
 
     def failed(self, code: str, facts: dict[str, Fact]) -> None:
         """Say why it cannot be done. It is only tried for a short time: the lease ends by itself."""
-        body = {
-            "lease": self.job.lease,
-            "code": code,
-            "facts": {name: facts[name] for name in list(facts)[:32]},
-        }
+        some = sayable({name: facts[name] for name in list(facts)[:MOST_FACTS]})
         try:
-            self._coordinator.last_words(f"jobs/{self.job.id}/failure", body)
+            self._coordinator.last_words(FAILURE, Failure(self.job.lease, code, some), job=self.job.id)
         except Refusal as refusal:
             log.info("the failure of job %s could not be reported: %s", self.job.id, refusal.code)
 
     def _in_words(self) -> str:
         news = self._news
-        share = "" if news["fraction"] is None else f" {news['fraction']:.0%}"
-        return f"{in_words(self.job)}: {news['stage']}{share}" + (
-            f", {news['detail']}" if news["detail"] else ""
-        )
+        done = "" if news.fraction is None else f" {news.fraction:.0%}"
+        return f"{in_words(self.job)}: {news.stage}{done}" + (f", {news.detail}" if news.detail else "")
 
     def _keep(self) -> None:
         reported_at, shown_at = 0.0, time.monotonic()
@@ -148,8 +131,7 @@ class Lease:
                 shown_at = reported_at
                 self._show(self._in_words())
             try:
-                body = {"lease": self.job.lease, **self._news}
-                self._coordinator.call("POST", f"jobs/{self.job.id}/progress", body, patience=0)
+                self._coordinator.post(PROGRESS, self._news, patience=0, job=self.job.id)
             except Refusal as refusal:
                 if not is_passing(refusal):
                     self._lost = refusal
@@ -168,7 +150,7 @@ JOBS: dict[str, str] = {
 }
 
 
-def in_words(job: Job) -> str:
+def in_words(job: LeasedJob) -> str:
     """`Train (round 2)`, for people."""
     kind = _(JOBS[job.kind]) if job.kind in JOBS else _("Unknown job")
     part = _("round %(number)s") % {"number": job.round} if job.round else _("the run")

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.refusal import Refusal
 from site_agent.backoff import retry_after
-from site_agent.leases import Job, ask
+from site_agent.leases import ask
 from site_agent.transport import Coordinator, HttpAnswer, is_passing
 
 POLL_SECONDS = 2.0
@@ -37,7 +38,7 @@ class PlaceInLine:
         self.answered_at = float("-inf")
         """When the coordinator last answered (monotonic seconds): it has heard of us then."""
 
-    def next_job(self, longest: float, patience: float) -> Job | None:
+    def next_job(self, longest: float, patience: float) -> LeasedJob | None:
         """The next job, or None after at most about `longest` seconds without one.
 
         Raises: as `leases.ask` does, and `agent.stopped` as soon as the agent is to end.
@@ -45,7 +46,7 @@ class PlaceInLine:
         wait = min(self._wait, int(longest))
         began = time.monotonic()
         try:
-            job, answer = self._asked(wait, 0.0 if wait else patience)
+            answer = self._asked(wait, 0.0 if wait else patience)
         except Refusal as refusal:
             if not wait or not is_passing(refusal):
                 raise
@@ -53,10 +54,10 @@ class PlaceInLine:
             if time.monotonic() - began >= KEPT_SECONDS:
                 self._wait = self._wait // 2 if self._wait // 2 >= SHORTEST_WAIT else 0
             wait = 0
-            job, answer = self._asked(wait, patience)
+            answer = self._asked(wait, patience)
         self.answered_at = time.monotonic()
-        if job is not None:
-            return job
+        if answer.value is not None:
+            return answer.value
         if answer.headers.get(CHECK_HEADER):
             self._check_wanted()
         pause = retry_after(answer.headers.get("retry-after"))
@@ -66,9 +67,9 @@ class PlaceInLine:
         self._coordinator.rest(POLL_SECONDS if pause is None else pause)
         return None
 
-    def _asked(self, wait: int, patience: float) -> tuple[Job | None, HttpAnswer]:
+    def _asked(self, wait: int, patience: float) -> HttpAnswer[LeasedJob]:
         """In a thread of its own, because nothing else ends a wait on a socket when the agent is stopped."""
-        answers: SimpleQueue[tuple[Job | None, HttpAnswer] | BaseException] = SimpleQueue()
+        answers: SimpleQueue[HttpAnswer[LeasedJob] | BaseException] = SimpleQueue()
 
         def call() -> None:
             try:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from contracts.agents_api.sites import MACHINE, MOVE, MachineAnswer
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from site_agent.enrolment import connect
 from site_agent.formatting import printable
@@ -35,12 +37,12 @@ def run_move(chosen: argparse.Namespace, say: Say) -> int:
     """
     state = State.open(chosen.state)
     with contextlib.closing(connect(state)) as coordinator:
-        held = coordinator.call("GET", "machine")
-        if held.field("here", bool):
+        held = coordinator.ask(MACHINE, Nothing())
+        if held.here:
             say(_("This machine is the site's already. Nothing was changed."))
             return 0
-        if held.body.get("machine") is not None:
-            say(_("The site's machine is %(body)s.") % {"body": _said(held.body)})
+        if held.machine is not None:
+            say(_("The site's machine is %(body)s.") % {"body": _said(held)})
         say(
             _(
                 "This folder must be a copy that was made after that agent had stopped: an older one has "
@@ -50,7 +52,7 @@ def run_move(chosen: argparse.Namespace, say: Say) -> int:
         if not (chosen.yes or _is_meant()):
             say(_("Nothing was changed."))
             return 1
-        coordinator.call("POST", "machine", {})
+        coordinator.post(MOVE, Nothing())
     say(_("This machine is the site's now. Start the agent here: python -m site_agent run"))
     return 0
 
@@ -62,12 +64,11 @@ def _is_meant() -> bool:
     return said.strip().lower() in ("y", "yes")
 
 
-def _said(body: dict[str, Any]) -> str:
+def _said(held: MachineAnswer) -> str:
     """Name, address, and when it was last heard of."""
-    heard = body.get("heard")
     last = _("it has ended in order")
-    if isinstance(heard, int):
+    if held.heard is not None:
         last = _("last heard of at %(value)s UTC") % {
-            "value": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(heard))
+            "value": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(held.heard))
         }
-    return f"{printable(body.get('machine'), 64)} ({printable(body.get('address'), 64)}; {last})"
+    return f"{printable(held.machine, 64)} ({printable(held.address, 64)}; {last})"

@@ -6,13 +6,13 @@ The coordinator brings receipts and is not believed. What it can do is to keep t
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from contracts.agents_api.runs import RECEIPTS
 from contracts.course import is_over, server_of
 from contracts.evidence import Evidence
 from contracts.manifest import Manifest
+from contracts.program_calls import Nothing
 from contracts.receipt_chain import course_fault, parse_receipt, verify_chain
 from contracts.receipts import NO_RECEIPT, SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
@@ -61,10 +61,10 @@ class ReceiptBook:
         while True:
             last = self.last()
             after = 0 if last is None else last.receipt.round
-            path = f"runs/{self._manifest.run}/receipts?after={after}"
-            given = self._coordinator.call("GET", path).field("receipts", list)
+            run, after_it = self._manifest.run, {"after": after}
+            given = self._coordinator.ask(RECEIPTS, Nothing(), query=after_it, run=run).receipts
             for item in given:
-                self._enter(item)
+                self._enter(bytes(item))
             if not given:
                 return self.last_hash()
 
@@ -83,8 +83,8 @@ class ReceiptBook:
         create_private(self._folder / f"named-{enclave}", b"")
         return name
 
-    def require_latest(self, given: Any, *, before: int | None = None) -> SignedReceipt:
-        """That this receipt (decoded JSON) is the last one (of the rounds before `before`), after catching
+    def require_latest(self, given: bytes | SignedReceipt, *, before: int | None = None) -> SignedReceipt:
+        """That this receipt is the last one (of the rounds before `before`), after catching
         up.
 
         Raises: as `catch_up`, or `receipt.not_ours`.
@@ -96,7 +96,7 @@ class ReceiptBook:
             raise _not_ours(signed, "it is not the last one of the run")
         return signed
 
-    def _enter(self, given: Any) -> None:
+    def _enter(self, given: bytes) -> None:
         signed, last = parse_receipt(given), self.last()
         receipt, manifest = signed.receipt, self._manifest
         self._require_same_past(signed)

@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from msgspec import Struct
-
+from contracts.agents_api.releases import APPROVE_RELEASE, RELEASES, ReleaseApprovalBody, ReleaseItem
 from contracts.course import is_over, server_of
-from contracts.evidence import Claims
+from contracts.evidence import Claims, Evidence
 from contracts.kept_keys import hpke_key, hpke_secret
 from contracts.manifest import Manifest
+from contracts.program_calls import Nothing
 from contracts.receipts import SignedReceipt, receipt_hash
 from contracts.refusal import Refusal
 from contracts.release_check import fingerprint, parse_release
@@ -44,7 +42,7 @@ from privacy_accounting.epsilon import spent_so_far
 from site_agent.approval_key import ApprovalKey
 from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
-from site_agent.evidence import Verifier, read_evidence
+from site_agent.evidence import Verifier
 from site_agent.files import create_private, private_folder, write_private
 from site_agent.formatting import printable
 from site_agent.members import confirmed_now, require_enough_for_release
@@ -59,28 +57,11 @@ from translations.numbers import number
 _ = words("site_agent")
 
 
-class AskedRelease(Struct, frozen=True):
-    """A release, or a model to be served, as the coordinator tells of it, unchecked."""
-
-    run: str
-    study: str
-    manifest_hash: str
-    rule: str
-    state: str
-    receipt: dict[str, Any]
-    found: int
-    needed: int
-    signed: bool
-    kept: bool
-    statement: dict[str, Any] | None
-    evidence: dict[str, Any] | None
-
-
 @dataclass(frozen=True)
 class JudgedRelease:
     """A release that this site can sign: its own manifest, and the receipt that names the parameters."""
 
-    asked: AskedRelease
+    asked: ReleaseItem
     manifest: Manifest
     receipt: SignedReceipt
 
@@ -100,18 +81,15 @@ class JudgedRelease:
         return fingerprint(self.parameters, self.rule)
 
 
-def asked(coordinator: Coordinator) -> list[AskedRelease]:
+def asked(coordinator: Coordinator) -> list[ReleaseItem]:
     """The releases of this site's runs.
 
     Raises: `agent.bad_answer`.
     """
-    try:
-        return msgspec.convert(coordinator.call("GET", "releases").body, list[AskedRelease])
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error
+    return coordinator.ask(RELEASES, Nothing())
 
 
-def judge(state: State, coordinator: Coordinator, item: AskedRelease) -> JudgedRelease:
+def judge(state: State, coordinator: Coordinator, item: ReleaseItem) -> JudgedRelease:
     """Check it against what this site knows for itself.
 
     1. the run's manifest was approved here, and lets parameters out, or be served, as is asked for
@@ -125,7 +103,7 @@ def judge(state: State, coordinator: Coordinator, item: AskedRelease) -> JudgedR
     if manifest.run != item.run:
         raise Refusal("run.wrong_manifest", fingerprint=manifest.hash[:16])
     allowed(manifest, item.rule)
-    receipt = ReceiptBook(state, manifest, coordinator).require_latest(item.receipt)
+    receipt = ReceiptBook(state, manifest, coordinator).require_latest(bytes(item.receipt))
     if not is_over(manifest, receipt.receipt):
         raise Refusal("release.unfinished")
     return JudgedRelease(item, manifest, receipt)
@@ -152,8 +130,8 @@ def own_key(state: State, judged: JudgedRelease) -> str | None:
 
 def send(coordinator: Coordinator, judged: JudgedRelease, approval: ReleaseApproval) -> None:
     """Give the coordinator this site's approval."""
-    body = {"run": judged.manifest.run, "rule": judged.rule, "receipt": judged.parameters}
-    coordinator.call("POST", "releases", body | {"approval": msgspec.to_builtins(approval)})
+    body = ReleaseApprovalBody(judged.manifest.run, judged.rule, judged.parameters, approval)
+    coordinator.post(APPROVE_RELEASE, body)
 
 
 def describe(judged: JudgedRelease) -> str:
@@ -212,7 +190,7 @@ def fetch(state: State, coordinator: Coordinator, judged: JudgedRelease, folder:
         raise Refusal("release.for_the_lead")
     if item.statement is None:
         raise Refusal("release.waiting", found=item.found, needed=item.needed)
-    signed = parse_release(item.statement)
+    signed = parse_release(bytes(item.statement))
     said = signed.released
     if (said.manifest, said.receipt, said.rule) != (manifest.hash, judged.parameters, SEALED):
         raise Refusal("release.mismatch", field="receipt")
@@ -245,13 +223,13 @@ def fetch(state: State, coordinator: Coordinator, judged: JudgedRelease, folder:
     return said
 
 
-def _attested(
-    state: State, manifest: Manifest, signed: SignedRelease, shown: dict[str, Any] | None
-) -> Claims:
+def _attested(state: State, manifest: Manifest, signed: SignedRelease, shown: Evidence | None) -> Claims:
     """The claims of the measured enclave of this run whose key has signed. Its nonce was the coordinator's:
     keys die with their enclave, so an old proof is as good as a fresh one."""
-    nonce = read_evidence(shown).claims.nonce
-    claims = Verifier(manifest, server_of(manifest), state.folder).evidence(shown, nonce).claims
+    if shown is None:
+        raise Refusal("agent.bad_answer", fault="the release comes without evidence")
+    verifier = Verifier(manifest, server_of(manifest), state.folder)
+    claims = verifier.evidence(shown, shown.claims.nonce).claims
     if claims.signing_key != signed.signing_key:
         raise Refusal("release.mismatch", field="signing key")
     return claims

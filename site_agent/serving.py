@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
-from msgspec import Struct
-
+from contracts.agents_api.enclaves import SERVING_EVIDENCE, NonceBody
+from contracts.agents_api.serving import CLOSE, OPEN, SERVED, STEP, ServedAnswer
 from contracts.evidence import Claims
 from contracts.manifest import Manifest
-from contracts.policy import Hex32, Program
+from contracts.policy import Program
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from contracts.sealed.session import ClientHello, SessionChannel, decode, encode
+from contracts.serving_calls import CloseArguments, OpenArguments, StepArguments
 from site_agent.approvals import approved_manifest
 from site_agent.evidence import Verifier
 from site_agent.formatting import printable
@@ -46,34 +47,15 @@ BROKEN = {
 T = TypeVar("T")
 
 
-class Offer(Struct, frozen=True):
-    """A run whose model the coordinator says this site may ask."""
-
-    run: str
-    manifest_hash: str
-    study: str
-    state: str
-
-
-class _Opened(Struct, frozen=True):
-    session: Hex32
-    proof: str
-
-
-class _Answered(Struct, frozen=True):
-    number: int
-    sealed: str | None
-
-
-def offers(coordinator: Coordinator) -> list[Offer]:
+def offers(coordinator: Coordinator) -> list[ServedAnswer]:
     """What may be asked.
 
     Raises: `agent.bad_answer`.
     """
-    return _read(coordinator.call("GET", "serving").body, list[Offer])
+    return coordinator.ask(SERVED, Nothing())
 
 
-def choose(state: State, coordinator: Coordinator, asked: str | None) -> tuple[Offer, Manifest]:
+def choose(state: State, coordinator: Coordinator, asked: str | None) -> tuple[ServedAnswer, Manifest]:
     """The run that `asked` names by its id, the beginning of its fingerprint, or its study's name; without
     it the only one there is.
 
@@ -139,7 +121,7 @@ class ServedModel:
         if self._channel is not None:
             name, self._channel = self._channel.name, None
             try:
-                self._post("close", {"session": name}, patience=0)
+                self._coordinator.post(CLOSE, CloseArguments(name), patience=0, run=self._manifest.run)
             except Refusal:
                 return
 
@@ -169,8 +151,8 @@ class ServedModel:
             more = start + PART_BYTES < len(question)
             number = channel.sent
             sealed = encode(channel.seal(question[start : start + PART_BYTES], more=more))
-            body = {"session": channel.name, "number": number, "sealed": sealed, "more": more}
-            answered = _read(self._post("step", body), _Answered)
+            body = StepArguments(channel.name, number, sealed, more)
+            answered = self._coordinator.ask(STEP, body, patience=PATIENCE, run=self._manifest.run)
         if answered is None or answered.sealed is None:
             raise Refusal("agent.bad_answer", fault="the served model's answer is missing")
         answer = channel.open(decode(answered.sealed))
@@ -189,7 +171,8 @@ class ServedModel:
             signing_key=self._claims.signing_key,
             receipt=self._receipts.catch_up(),
         )
-        opened = _read(self._post("open", {"opening": msgspec.to_builtins(hello.opening)}), _Opened)
+        body = OpenArguments(hello.opening)
+        opened = self._coordinator.ask(OPEN, body, patience=PATIENCE, run=self._manifest.run)
         return hello.finish(opened.session, decode(opened.proof))
 
     def _verify(self) -> Claims:
@@ -199,17 +182,8 @@ class ServedModel:
         Raises: the code of the failed check, or as `require_appraisal`.
         """
         nonce = secrets.token_hex(32)
-        claims = self._verifier.evidence(self._post("evidence", {"nonce": nonce}), nonce).claims
+        run, body = self._manifest.run, NonceBody(nonce)
+        shown = self._coordinator.ask(SERVING_EVIDENCE, body, patience=PATIENCE, run=run)
+        claims = self._verifier.evidence(shown.evidence, nonce).claims
         require_appraisal(self._state, self._coordinator, self._manifest, claims)
         return claims
-
-    def _post(self, verb: str, body: dict[str, Any], patience: float = PATIENCE) -> Any:
-        path = f"runs/{self._manifest.run}/serving/{verb}"
-        return self._coordinator.call("POST", path, body, patience=patience).body
-
-
-def _read(body: Any, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error

@@ -13,12 +13,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from contracts.agents_api.runs import SIGNER
 from contracts.canonical import digest
 from contracts.course import server_of
 from contracts.evidence import Claims, Evidence
 from contracts.manifest import Manifest
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
-from site_agent.evidence import Verifier, read_evidence
+from site_agent.evidence import Verifier
 from site_agent.files import create_private
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -56,11 +58,9 @@ class Signers:
         """
         if key in self:
             return
-        path = f"runs/{self._manifest.run}/signers/{key}"
         try:
-            shown = coordinator.call("GET", path).body
-            nonce = read_evidence(shown).claims.nonce
-            evidence = self._verifier.evidence(shown, nonce)
+            shown = coordinator.ask(SIGNER, Nothing(), run=self._manifest.run, key=key).evidence
+            evidence = self._verifier.evidence(shown, shown.claims.nonce)
             if evidence.claims.signing_key != key:
                 raise Refusal("agent.bad_answer", fault="the evidence is of another enclave")
         except Refusal as refusal:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from contracts.agents_api.releases import ReleaseItem
 from contracts.approvals import Approval, approval_payload
 from contracts.canonical import canonical
 from contracts.fingerprint import typed_fingerprint
@@ -251,9 +252,9 @@ def _judged(asked: AskedSignature, manifest: Manifest) -> releases.JudgedRelease
     receipt = release.receipt
     if (receipt.receipt.manifest, receipt.receipt.run) != (manifest.hash, manifest.run):
         raise Refusal("release.wrong_receipt")
-    asked_release = releases.AskedRelease(
-        manifest.run, manifest.study, manifest.hash, release.rule, "waiting", {}, release.found,
-        release.needed, False, False, None, None,
+    asked_release = ReleaseItem(
+        manifest.run, manifest.study, manifest.hash, release.rule, "waiting", msgspec.Raw(b"{}"),
+        release.found, release.needed, False, False, None, None,
     )  # fmt: skip
     allowed(manifest, release.rule)
     return releases.JudgedRelease(asked_release, manifest, receipt)

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from attestation.measurement import measure
 from attestation.trust_domain import development_reference
+from contracts.agents_api.studies import SweepItem
 from contracts.approvals import Approval, Sweep, verify_approval
 from contracts.manifest import Identifier, Manifest, parse
 from contracts.policy import Hex32
@@ -30,7 +31,7 @@ from contracts.releases import ApprovedRule, ReleaseApproval
 from contracts.sealed.hpke import PUBLIC_BYTES
 from contracts.signing import verify
 from site_agent.approval_key import read_key_file
-from site_agent.approvals import Approved, OfSweep, approved_manifest, last_approved
+from site_agent.approvals import Approved, approved_manifest, last_approved
 from site_agent.datasets.catalogue import Dataset
 from site_agent.files import write_private
 from site_agent.formatting import printable
@@ -70,7 +71,7 @@ class AskedSignature(Struct, frozen=True, forbid_unknown_fields=True):
     last: Approved | None
     outlook: Outlook | None = None
     release: AskedOutcome | None = None
-    sweep: OfSweep | None = None
+    sweep: SweepItem | None = None
     others: tuple[str, ...] = ()
     stated: Sweep | None = None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from contracts.agents_api.studies import SweepItem
 from contracts.approvals import SWEEP_DOMAIN, Approval, Sweep, sweep_payload, verify_approval
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
@@ -21,7 +22,7 @@ from contracts.sweep_tree import SweepTree
 from manifest_summary.sweep import points, sweep_facts, terms, unlike
 from site_agent import approvals
 from site_agent.approval_key import ApprovalKey
-from site_agent.approvals import Approved, OfSweep, WaitingManifest
+from site_agent.approvals import Approved, WaitingManifest
 from site_agent.datasets.catalogue import Catalogue, Dataset
 from site_agent.formatting import printable
 from site_agent.ledger.accounting import SUBTRACTS, UNBOUNDED, Outlook, outlook, require_budget
@@ -41,7 +42,7 @@ _ = words("site_agent")
 class AskedSweep:
     """The points of a sweep that wait, as the coordinator tells of them, in the order of their hashes."""
 
-    of: OfSweep
+    of: SweepItem
     items: tuple[WaitingManifest, ...]
 
 
@@ -93,7 +94,7 @@ def judge(state: State, asked: AskedSweep) -> JudgedSweep:
     return judged_of(asked.of, [manifest for manifest, _dataset in found], found[0][1])
 
 
-def judged_of(of: OfSweep, manifests: Sequence[Manifest], dataset: Dataset) -> JudgedSweep:
+def judged_of(of: SweepItem, manifests: Sequence[Manifest], dataset: Dataset) -> JudgedSweep:
     """What differs between them is what a person is shown.
 
     Raises: `approval.sweep_differs`.

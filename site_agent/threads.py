@@ -4,11 +4,9 @@ what is signed by `approve`."""
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, TypeVar
 
-import msgspec
-from msgspec import Struct
-
+from contracts.agents_api.studies import SAY, THREADS, About, Decision, MessageBody, MessageItem, ThreadItem
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from site_agent.formatting import printable
 from site_agent.transport import Coordinator
@@ -17,7 +15,6 @@ from translations.catalogues import marked, words
 _ = words("site_agent")
 
 LIMIT = 4000
-Decision = Literal["message", "changes", "decline", "reconsider"]
 SPEAKERS = {"site": marked("hospital"), "lead": marked("lead")}
 """What a speaker is called where people read."""
 DONE = {
@@ -28,40 +25,15 @@ DONE = {
 }
 
 
-class Message(Struct, frozen=True):
-    """A message as the coordinator tells of it."""
-
-    number: int
-    at: str
-    speaker: str
-    kind: str
-    about: str
-    by: str
-    text: str
-    salt: str
-    digest: str
-
-
-class Thread(Struct, frozen=True):
-    """A study's thread with this hospital."""
-
-    study: str
-    name: str
-    manifest_hash: str
-    state: str
-    declined: bool
-    messages: list[Message]
-
-
-def threads(coordinator: Coordinator) -> list[Thread]:
+def threads(coordinator: Coordinator) -> list[ThreadItem]:
     """All of them.
 
     Raises: `agent.bad_answer`.
     """
-    return _read(coordinator.call("GET", "threads").body, list[Thread])
+    return coordinator.ask(THREADS, Nothing())
 
 
-def choose(found: list[Thread], asked: str | None) -> Thread:
+def choose(found: list[ThreadItem], asked: str | None) -> ThreadItem:
     """The one whose fingerprint begins so, or whose study is called so; without a name the only one.
 
     Raises: `thread.unknown`.
@@ -79,15 +51,15 @@ def choose(found: list[Thread], asked: str | None) -> Thread:
     return chosen[0]
 
 
-def say_in(coordinator: Coordinator, thread: Thread, kind: Decision, text: str, about: str) -> Thread:
+def say_in(
+    coordinator: Coordinator, thread: ThreadItem, kind: Decision, text: str, about: About
+) -> ThreadItem:
     """Send a message; a decision is about the manifest that the thread was read with."""
-    body = {"study": thread.study, "kind": kind, "about": about, "text": text}
-    if kind != "message":
-        body["manifest_hash"] = thread.manifest_hash or "0" * 64
-    return _read(coordinator.call("POST", "threads", body).body, Thread)
+    shown = None if kind == "message" else thread.manifest_hash or "0" * 64
+    return coordinator.ask(SAY, MessageBody(thread.study, kind, about, text, shown))
 
 
-def describe(thread: Thread) -> str:
+def describe(thread: ThreadItem) -> str:
     """The thread as lines for people.
 
     Raises: `thread.altered`.
@@ -116,7 +88,7 @@ def describe(thread: Thread) -> str:
     return "\n".join(lines if thread.messages else [*lines, _("  Nothing was said yet.")])
 
 
-def _text(said: Message) -> str:
+def _text(said: MessageItem) -> str:
     if not said.salt:
         return "(erased)"
     try:
@@ -126,13 +98,3 @@ def _text(said: Message) -> str:
     if hashlib.sha256(salt + said.text.encode(errors="replace")).hexdigest() != said.digest:
         raise Refusal("thread.altered", number=said.number)
     return said.text
-
-
-T = TypeVar("T")
-
-
-def _read(body: object, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error

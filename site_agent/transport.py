@@ -7,15 +7,14 @@ in size and never believed: the callers check it.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,6 +22,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from contracts.agents_api.endpoint import B, Endpoint, W
 from contracts.bound_request import AGENTS_API, BoundRequest, bind_request
 from contracts.instance import Instance
 from contracts.kept_keys import signing_secret
@@ -48,26 +48,16 @@ AUDIENCE = "fedslice-coordinator"
 TOKEN_SECONDS = 30
 MAX_ANSWER_BYTES = 8 << 20
 PASSING = ("agent.unreachable", "agent.proxy", "agent.bad_answer")
+JSON = {"Content-Type": "application/json"}
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
 @dataclass(frozen=True)
-class HttpAnswer:
-    """A response that was read in full: status, headers, and the JSON value (None for an empty body)."""
+class HttpAnswer(Generic[W]):
+    """A response that was read in full: headers, and what its endpoint answers (None where it is empty)."""
 
-    status: int
     headers: httpx.Headers
-    body: Any
-
-    def field(self, name: str, kind: type) -> Any:
-        """A field of the JSON object.
-
-        Raises: `agent.bad_answer` if it is missing or of another type.
-        """
-        value = self.body.get(name) if isinstance(self.body, dict) else None
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise Refusal("agent.bad_answer", fault=f"the field {name} is missing or wrong")
-        return value
+    value: W | None
 
 
 class Coordinator:
@@ -111,34 +101,72 @@ class Coordinator:
         if self.storage is not None:
             self.storage.close()
 
-    def call(self, method: str, path: str, body: Any = None, *, patience: float = 60.0) -> HttpAnswer:
-        """One request of the agents' API with JSON in and out, tried again while that can help.
+    def ask(
+        self,
+        endpoint: Endpoint[B, W],
+        body: B,
+        *,
+        patience: float = 60.0,
+        query: Mapping[str, str | int] | None = None,
+        **where: str,
+    ) -> W:
+        """What the coordinator answers to a request of the agents' API, tried again while that can help.
+        `where` says what stands in the endpoint's path.
 
         `patience` (seconds) bounds all tries together. Raises the coordinator's refusal under its own code,
         or `agent.unreachable`, `agent.proxy`, `agent.overloaded`, `agent.bad_answer`, `agent.refused`,
         `agent.stopped`.
         """
-        content = None if body is None else json.dumps(body, allow_nan=False).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        return self.persist(lambda: self._once(method, path, content, headers), patience)
+        answer = self.answer(endpoint, body, patience=patience, query=query, **where)
+        if answer.value is None:
+            raise Refusal("agent.bad_answer", fault="it is empty")
+        return answer.value
 
-    def send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> HttpAnswer:
+    def answer(
+        self,
+        endpoint: Endpoint[B, W],
+        body: B,
+        *,
+        patience: float = 60.0,
+        query: Mapping[str, str | int] | None = None,
+        **where: str,
+    ) -> HttpAnswer[W]:
+        """As `ask`, with the headers, and where the answer may be empty."""
+        headers, said = self._persist(endpoint, body, patience, query, where)
+        return HttpAnswer(headers, None if said is None else read_as(said, endpoint.answer))
+
+    def post(self, endpoint: Endpoint[B, W], body: B, *, patience: float = 60.0, **where: str) -> None:
+        """As `ask`, where all that counts is that it was not refused: what is answered is not read."""
+        self._persist(endpoint, body, patience, None, where)
+
+    def send(self, endpoint: Endpoint[B, W], content: bytes, headers: dict[str, str], **where: str) -> W:
         """One try with raw bytes; the caller persists."""
-        return self._once(method, path, content, headers)
+        _, said = self._once(endpoint.method, endpoint.at(None, **where), content, headers)
+        return read_as(said or msgspec.Raw(), endpoint.answer)
 
-    def last_words(self, path: str, body: Any) -> None:
-        """One POST, one try, also when the agent is stopping."""
-        content = json.dumps(body, allow_nan=False).encode()
-        with self.stream("POST", path, content, {"Content-Type": "application/json"}) as response:
+    def last_words(self, endpoint: Endpoint[B, W], body: B, **where: str) -> None:
+        """One request, one try, also when the agent is stopping."""
+        content = msgspec.json.encode(body)
+        with self.stream(endpoint.method, endpoint.at(None, **where), content, JSON) as response:
             response.read()
 
-    def persist(self, attempt: Callable[[], HttpAnswer], patience: float) -> HttpAnswer:
-        """Repeat `attempt` while its refusal `is_passing`, for at most `patience` seconds."""
+    def _persist(
+        self,
+        endpoint: Endpoint[B, W],
+        body: B,
+        patience: float,
+        query: Mapping[str, str | int] | None,
+        where: dict[str, str],
+    ) -> tuple[httpx.Headers, msgspec.Raw | None]:
+        """Send it again while the refusal `is_passing`, for at most `patience` seconds."""
+        path = endpoint.at(query, **where)
+        content = msgspec.json.encode(body) if endpoint.method == "POST" else None
+        headers = {} if content is None else JSON
         started = time.monotonic()
         number = 0
         while True:
             try:
-                answer = attempt()
+                answer = self._once(endpoint.method, path, content, headers)
             except Refusal as refusal:
                 if not is_passing(refusal):
                     raise
@@ -203,11 +231,13 @@ class Coordinator:
             return Refusal("agent.proxy", **facts, fault=fault)
         return Refusal("agent.unreachable", host=self.host, fault=fault)
 
-    def _once(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> HttpAnswer:
+    def _once(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+    ) -> tuple[httpx.Headers, msgspec.Raw | None]:
         if self.stop.is_set():
             raise Refusal("agent.stopped")
         with self.stream(method, path, content, headers) as response:
-            return HttpAnswer(response.status_code, response.headers, read_json(response))
+            return response.headers, read_json(response)
 
     def _authorization(self, bound: BoundRequest) -> dict[str, str]:
         if self._key is None:
@@ -229,7 +259,8 @@ class Coordinator:
         """The coordinator's error under its own code; its words only where the code is new to us."""
         status = response.status_code
         try:
-            body = read_json(response)
+            said = read_json(response)
+            body = None if said is None else read_as(said, object)
         except Refusal:
             body = None
         code = body.get("code") if isinstance(body, dict) else None
@@ -284,8 +315,8 @@ def _fact(value: Any) -> Fact:
     return value if isinstance(value, int | float | None) else printable(value, 300)
 
 
-def read_json(response: httpx.Response) -> Any:
-    """The response's JSON value, read within the limit; None if it is empty."""
+def read_json(response: httpx.Response) -> msgspec.Raw | None:
+    """The response's JSON, read within the limit; None if it is empty."""
     data = bytearray()
     for part in response.iter_bytes():
         data += part
@@ -294,10 +325,21 @@ def read_json(response: httpx.Response) -> Any:
     if not data:
         return None
     try:
-        return msgspec.json.decode(data)  # unlike json.loads, it lets no half of a character pair through
+        return msgspec.json.decode(data, type=msgspec.Raw)
     except (ValueError, RecursionError) as error:
         page = "text/html" in response.headers.get("content-type", "")
         raise Refusal("agent.bad_answer", fault=f"it is {'a web page' if page else 'not JSON'}") from error
+
+
+def read_as(said: msgspec.Raw, kind: type[W]) -> W:
+    """JSON as a value of this kind. Nobody asks again for another form: it was taken, and answered.
+
+    Raises: `agent.bad_answer`.
+    """
+    try:
+        return msgspec.json.decode(said, type=kind)  # it lets no half of a character pair through
+    except (ValueError, RecursionError) as error:
+        raise Refusal("agent.bad_answer", fault=printable(error, 200)) from error
 
 
 def _host_of(address: str) -> str:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-import msgspec
-
+from contracts.agents_api.log import CHECKPOINT, CONSISTENCY, PROOF
 from contracts.fingerprint import fingerprint
 from contracts.log.checkpoint import Checkpoint, verify_checkpoint
 from contracts.log.following import follow
 from contracts.log.note import NoteKey, parse_vkey
 from contracts.log.proof import Logged, require_logged
 from contracts.manifest import Manifest
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from site_agent.files import create_private, write_private
 from site_agent.state import State
-from site_agent.transport import Coordinator, HttpAnswer
+from site_agent.transport import Coordinator
 
 FORKS = {
     "log.not_consistent",
@@ -70,9 +69,8 @@ class LogWitness:
         where the line is down.
         """
         self.require_no_fork()
-        shown = coordinator.call("GET", "log/checkpoint", patience=patience)
-        note, key = shown.field("checkpoint", str), shown.field("key", str)
-        return self._follow(coordinator, note, key, patience=patience)
+        shown = coordinator.ask(CHECKPOINT, Nothing(), patience=patience)
+        return self._follow(coordinator, shown.checkpoint, shown.key, patience=patience)
 
     def require(
         self, coordinator: Coordinator, manifest: Manifest, kind: str, **about: str | int
@@ -89,12 +87,8 @@ class LogWitness:
         log = manifest.log
         if log is None or self._pinned is None or log_key_fingerprint(log.key) != self._pinned:
             raise Refusal("approval.other_log")
-        query = urlencode({"kind": kind, "manifest": manifest.hash, **about})
-        shown = coordinator.call("GET", f"log/proof?{query}")
-        try:
-            logged = msgspec.convert(shown.body, Logged)
-        except msgspec.ValidationError as error:
-            raise Refusal("agent.bad_answer", fault="the proof from the log is malformed") from error
+        asked = {"kind": kind, "manifest": manifest.hash, **about}
+        logged = coordinator.ask(PROOF, Nothing(), query=asked)
         self._follow(coordinator, logged.checkpoint, log.key, older=True)
         witnesses = [parse_vkey(witness) for witness in log.witnesses]
         return require_logged(logged, kind, self._parsed(log.key), witnesses)[0], logged
@@ -126,8 +120,8 @@ class LogWitness:
             if older and seen is not None and new.size < seen.size:
                 before, after = new, seen
             if before is not None and 0 < before.size < after.size:
-                path = f"log/consistency?from={before.size}&to={after.size}"
-                proof = _hashes(coordinator.call("GET", path, patience=patience))
+                sizes = {"from": before.size, "to": after.size}
+                proof = coordinator.ask(CONSISTENCY, Nothing(), query=sizes, patience=patience).proof
             follow(before, after, [bytes.fromhex(value) for value in proof])
         except Refusal as refusal:
             if refusal.code in FORKS:
@@ -150,13 +144,3 @@ class LogWitness:
         }
         number = len(list(self._folder.glob("fork-*.json"))) + 1
         write_private(self._folder / f"fork-{number}.json", json.dumps(evidence, indent=1).encode())
-
-
-def _hashes(answer: HttpAnswer) -> list[str]:
-    values = answer.field("proof", list)
-    if not all(isinstance(value, str) and len(value) == 64 and value.isalnum() for value in values):
-        raise Refusal("agent.bad_answer", fault="the consistency proof is not a list of hashes")
-    try:
-        return [bytes.fromhex(value).hex() for value in values]
-    except ValueError as error:
-        raise Refusal("agent.bad_answer", fault="the consistency proof is not a list of hashes") from error

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import msgspec
-
 from contracts.receipts import SignedReceipt
 from contracts.refusal import Refusal
 from contracts.release_check import check_release, parse_release
@@ -165,7 +163,7 @@ class Statements:
             self._done["keys"]["Parameters sealed to admitted client slices only"] += 1
 
     def _release(self, index: int, body: ReleaseBody, run: RunRecord, from_start: bool) -> None:
-        signed = parse_release(msgspec.to_builtins(body.release))
+        signed = parse_release(body.release)
         said = signed.released
         self._report.development |= said.development
         run.use(index, from_start)

@@ -28,12 +28,12 @@ from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs.models import Round, Run, RunState
 from enclave_jobs.runs.queries import timeline
 from enclave_jobs.runs.services import launch
+from federation.frozen import manifest_of
 from federation.people import services as people
 from federation.people.models import User
 from federation.sites import services as sites
 from federation.sites.models import Site
 from federation.studies import services
-from federation.studies.frozen import manifest_of
 from federation.studies.models import Study
 from federation.studies.plan import Plan
 from frontend.methods import named

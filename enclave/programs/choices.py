@@ -24,7 +24,7 @@ def rounded_of_choices(scores: Scores, known: Sequence[Scores]) -> dict[str, Any
     table, fine = scores.confusion, grain(scores.rows)
     numbers = rounded(replace(scores, confusion=()), ())
     chosen = sum(table[place][place] for place in range(MOST_CHOICES))
-    numbers["accuracy"] = to_grain(rates.share(scores, chosen), fine)
+    numbers["accuracy"] = to_grain(rates.fraction(scores, chosen), fine)
     used = [place for place in range(MOST_CHOICES) if sum(table[place]) + sum(row[place] for row in table)]
     rarest = min((sum(part.confusion[place]) for part in known for place in used), default=0)
     if rarest >= LEAST_OF_A_LABEL:

@@ -109,13 +109,13 @@ def rounded(scores: Scores, known: Sequence[Scores]) -> Numbers:
     if loss is not None:
         numbers["loss"] = loss
     if not scores.confusion:
-        shares = (
+        fractions = (
             rates.accuracy(scores),
-            rates.share(scores, scores.exact),
-            rates.share(scores, scores.ended),
+            rates.fraction(scores, scores.exact),
+            rates.fraction(scores, scores.ended),
         )
-        for name, share in zip(("token_accuracy", "exact_match", "stop_rate"), shares, strict=True):
-            numbers[name] = to_grain(share, grain(scores.rows))
+        for name, part in zip(("token_accuracy", "exact_match", "stop_rate"), fractions, strict=True):
+            numbers[name] = to_grain(part, grain(scores.rows))
         if loss is not None and loss < 36:  # else it is beyond the integers of JSON
             numbers["perplexity"] = float(f"{math.exp(loss):.4g}")
         return numbers

@@ -54,7 +54,7 @@ def rounded_of_several(scores: Scores, known: Sequence[Scores], cells: int) -> d
     numbers: dict[str, Any] = {"rows": scores.rows, "labels": len(scores.confusion)}
     if math.isfinite(rates.loss(scores)):
         numbers["loss"] = to_grain(rates.loss(scores), fine)
-    numbers["accuracy"] = to_grain(rates.share(scores, scores.exact), fine)
+    numbers["accuracy"] = to_grain(rates.fraction(scores, scores.exact), fine)
     numbers["micro_f1"] = to_grain(f1([sum(column) for column in zip(*scores.confusion, strict=True)]), fine)
     rarest = min(min(_sides(quad)) for part in known for quad in part.confusion)
     if rarest >= LEAST_OF_A_LABEL:

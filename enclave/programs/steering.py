@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contracts.best import best_after
 from contracts.receipts import Best
@@ -19,7 +19,7 @@ from enclave.training.tensors import State
 if TYPE_CHECKING:
     from enclave.programs.round_ledger import LatestRound
 
-Numbers = dict[str, float | int]
+Numbers = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def rounded_of_tags(scores: Scores, known: Sequence[Scores]) -> dict[str, Any]:
     numbers: dict[str, Any] = {"rows": scores.rows}
     if math.isfinite(rates.loss(scores)):
         numbers["loss"] = to_grain(rates.loss(scores), fine)
-    numbers["accuracy"] = to_grain(rates.share(scores, scores.exact), fine)
+    numbers["accuracy"] = to_grain(rates.fraction(scores, scores.exact), fine)
     numbers["word_accuracy"] = to_grain(rates.accuracy(scores), fine)
     fewest = min(sum(_true(part) for part in score.confusion) for score in known)
     if fewest >= LEAST_OF_A_LABEL:

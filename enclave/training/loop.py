@@ -78,9 +78,9 @@ def train(
         torch.manual_seed(derive_seed(training.seed, round, site))
         for step, pieces in enumerate(round_batches(examples, training, round=round, site=site)):
             value, rows = 0.0, sum(batch.rows for batch, _ in pieces)
-            for batch, share in pieces:
+            for batch, part in pieces:
                 with precision_of(training.precision, device):
-                    loss = batch_loss(batch_logits(model, batch, device), batch)[0] * share
+                    loss = batch_loss(batch_logits(model, batch, device), batch)[0] * part
                 value += loss.item()
                 if not torch.isfinite(loss):
                     raise Refusal("training.diverged")

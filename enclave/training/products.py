@@ -58,7 +58,7 @@ def mean_products(updates: Sequence[Update]) -> dict[str, LowRankProduct]:
     each = [(samples / total, dict(pairs(state))) for samples, state in updates]
     return {
         layer: LowRankProduct(
-            np.hstack([share * products[layer].left for share, products in each]),
+            np.hstack([part * products[layer].left for part, products in each]),
             np.vstack([products[layer].right for _, products in each]),
         )
         for layer in each[0][1]

@@ -18,7 +18,7 @@ def loss(scores: Scores) -> float:
     return scores.loss_sum / scores.predictions if scores.predictions else 0.0
 
 
-def share(scores: Scores, count: int) -> float:
+def fraction(scores: Scores, count: int) -> float:
     """Of the rows."""
     return count / scores.rows if scores.rows else 0.0
 

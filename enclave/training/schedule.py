@@ -16,7 +16,7 @@ def set_rate(optimizer: Optimizer, training: Training, rows: int, round: int, st
 
 
 def share_of_rate(training: Training, rows: int, round: int, step: int) -> float:
-    """Which share of the learning rate a step takes. `step` counts from 0 in its round; the schedule runs
+    """Which fraction of the learning rate a step takes. `step` counts from 0 in its round; the schedule runs
     over all rounds, so a round that is done again, or alone, takes the same shares."""
     a_round = training.local_epochs * math.ceil(rows / training.batch_size)
     total, now = a_round * training.rounds, a_round * (round - 1) + step

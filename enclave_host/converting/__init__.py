@@ -19,10 +19,10 @@ from typing import Any
 from contracts.canonical import canonical
 from contracts.model_files import AUXILIARY, CONFIG, INDEX, WEIGHTS
 from contracts.refusal import Refusal
-from enclave_host.bounded import ChildLimits, Tell, run_bounded
+from enclave_host.bounded import ChildLimits, run_bounded
+from enclave_host.child_calls import UNPICKLE, Tell, Unpickle
 from enclave_host.proving.files import read_config, read_tensors
 
-MODULE = "enclave_host.converting"
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 ORIGIN = "converted_from.json"
@@ -55,11 +55,11 @@ def convert(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as staging:
         made = Path(staging) / "model"
         made.mkdir()
-        files = [
-            [str(folder / old), str(made / new)]
+        files = tuple(
+            (str(folder / old), str(made / new))
             for old, new in zip(pickles, _names(len(pickles)), strict=True)
-        ]
-        run_bounded(MODULE, {"files": files}, ChildLimits(limits.memory, limits.seconds, disk), tell)
+        )
+        run_bounded(UNPICKLE, Unpickle(files), ChildLimits(limits.memory, limits.seconds, disk), tell)
         new = [Path(new).name for _, new in files]
         tensors = read_tensors(made, dict.fromkeys(new, ""))
         if len(new) > 1:

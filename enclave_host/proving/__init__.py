@@ -8,16 +8,11 @@ forward and a backward pass in each placement by the very code that the enclaves
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from contracts.manifest import Adapter
-from contracts.model_proof import ModelProof, Way, read_proof
-from contracts.refusal import Refusal
-from enclave_host.bounded import ChildLimits, Tell, run_bounded
-
-MODULE = "enclave_host.proving"
+from contracts.model_proof import ModelProof, Way
+from enclave_host.bounded import ChildLimits, run_bounded
+from enclave_host.child_calls import PROVE, TRY_STUDY, Prove, Tell, TryStudy
 
 
 def prove(
@@ -35,9 +30,8 @@ def prove(
     Raises: `model.*` for what cannot be registered, and `child.*` where the child came to no end.
     """
     limits = limits or ChildLimits.of_this_machine()
-    request: dict[str, Any] = {"folder": str(folder), "task": task, "targets": targets}
-    request["whole"] = limits.memory // 3 if whole is None else whole
-    return read_proof(run_bounded(MODULE, request, limits, tell))
+    request = Prove(str(folder), task, targets, limits.memory // 3 if whole is None else whole)
+    return run_bounded(PROVE, request, limits, tell)
 
 
 def prove_study(
@@ -59,18 +53,15 @@ def prove_study(
     Raises: as `prove`, and `model.file_changed`.
     """
     limits = limits or ChildLimits.of_this_machine()
-    request = {
-        "folder": str(folder),
-        "task": proof.task,
-        "whole": limits.memory // 3 if whole is None else whole,
-        "study": {
-            "files": proof.files,
-            "way": way,
-            "adapter": msgspec.to_builtins(adapter),
-            "cut": cut,
-            "tokens": tokens,
-            "labels": labels,
-        },
-    }
-    if run_bounded(MODULE, request, limits, tell) is not True:
-        raise Refusal("child.failed", fault="its answer cannot be read")
+    request = TryStudy(
+        folder=str(folder),
+        task=proof.task,
+        whole=limits.memory // 3 if whole is None else whole,
+        files=proof.files,
+        way=way,
+        adapter=adapter,
+        cut=cut,
+        tokens=tokens,
+        labels=labels,
+    )
+    run_bounded(TRY_STUDY, request, limits, tell)

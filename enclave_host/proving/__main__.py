@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from enclave_host.bounded_child import Tell, serve
+from contracts.model_proof import ModelProof
+from enclave_host.bounded_child import serve
+from enclave_host.child_calls import PROVE, Prove, Tell
 from enclave_host.proving.files import look_at
 
 
-def _carry_out(request: dict[str, Any], tell: Tell) -> Any:
+def _carry_out(request: Prove, tell: Tell) -> ModelProof:
     """What is wrong with the files is said before torch is loaded, which takes seconds."""
-    look_at(Path(request["folder"]))
+    look_at(Path(request.folder))
     from enclave.slicing.eager import run_eagerly
 
     run_eagerly()
-    from enclave_host.proving.registration import carry_out
+    from enclave_host.proving.registration import proof_of
 
-    return carry_out(request, tell)
+    return proof_of(request, tell)
 
 
 if __name__ == "__main__":
-    sys.exit(serve(_carry_out))
+    sys.exit(serve(PROVE, _carry_out))

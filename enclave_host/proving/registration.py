@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from contracts.manifest import Adapter, Lora, ModelSpec, Prefix, Spf
 from contracts.model_proof import ModelProof, Verdict, Way
 from contracts.refusal import Refusal
 from enclave.slicing.base_files import configure, refusing_what_transformers_cannot_read
+from enclave_host.child_calls import ChildProgress, Prove, Tell, TryStudy
 from enclave_host.pinning import pin
 from enclave_host.proving.files import Tensor, read_config, read_tensors
 from enclave_host.proving.passes import TOKENS, WAYS, Trial, attempt, usual_targets
@@ -32,7 +33,6 @@ from enclave_host.proving.tokens import (
 )
 from enclave_host.proving.weights import build, require_finite
 
-Tell = Callable[[dict[str, Any]], None]
 TWO_LABELS = ("a", "b")
 SHAPE = (
     "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
@@ -42,16 +42,12 @@ SHAPE = (
 share: GPT-2's n_embd is hidden_size here."""
 
 
-def carry_out(request: dict[str, Any], tell: Tell) -> Any:
-    """The proof of a registration, or True for a study that can be frozen.
+def proof_of(asked: Prove, tell: Tell) -> ModelProof:
+    """The proof of a registration.
 
     Raises: `model.*`.
     """
-    folder, task, whole = Path(request["folder"]), request["task"], request["whole"]
-    if "study" in request:
-        _check_study(folder, task, whole, request["study"], tell)
-        return True
-    return msgspec.to_builtins(_prove(folder, task, whole, tuple(request["targets"]), tell))
+    return _prove(Path(asked.folder), asked.task, asked.whole, asked.targets, tell)
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def _look(folder: Path, task: str, tell: Tell) -> _Looked:
     Raises: as `read_config`, `read_tensors` and `require_sizes`; `model.reads_both_ways` for an encoder that
     is to write.
     """
-    tell({"stage": "files"})
+    tell(ChildProgress("files"))
     config = read_config(folder)
     row = ARCHITECTURES.get(config["model_type"])
     if task == "causal-lm" and row is not None and not row.writes:
@@ -79,7 +75,7 @@ def _look(folder: Path, task: str, tell: Tell) -> _Looked:
     tensors = read_tensors(folder, pins)
     layers = require_sizes(folder, _spec(pins, task), tensors)
     require_layers(tensors, layers)
-    require_finite(folder, tensors, lambda done, of: tell({"stage": "tensors", "done": done, "of": of}))
+    require_finite(folder, tensors, lambda done, of: tell(ChildProgress("tensors", done, of)))
     return _Looked(pins, config | _kinds(folder), tensors, layers)
 
 
@@ -116,7 +112,7 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
     looked = _look(folder, task, tell)
     with _runnable(folder, looked, whole) as (run, small):
         spec = _spec(looked.pins if run == folder else pin(run), task)
-        tell({"stage": "model"})
+        tell(ChildProgress("model"))
         model, new, unused = build(run, spec)
         with refusing_what_transformers_cannot_read(run, spec):
             config, tokenizer, _ = configure(run, spec)
@@ -129,7 +125,7 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
         fewer = replace(trial, folder=small, spec=spec if small == run else _spec(pin(small), task))
         ways = {}
         for place, way in enumerate(WAYS):
-            tell({"stage": "passes", "done": place, "of": len(WAYS), "way": way})
+            tell(ChildProgress("passes", place, len(WAYS), way))
             # One way is enough for all the numbers; the others differ in what they do with a layer.
             tried = trial if place == 0 else fewer
             ways[way] = attempt(way, replace(tried, adapter=_usual_adapter(way, trial)))
@@ -158,26 +154,30 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
     )
 
 
-def _check_study(folder: Path, task: str, whole: int, study: dict[str, Any], tell: Tell) -> None:
+def try_study(study: TryStudy, tell: Tell) -> None:
+    """That the study can be frozen.
+
+    Raises: `model.*`, or as a pass of its way does.
+    """
+    folder, task = Path(study.folder), study.task
     looked = _look(folder, task, tell)
-    for name in sorted({*study["files"], *looked.pins}):
-        if looked.pins.get(name) != study["files"].get(name):
+    for name in sorted({*study.files, *looked.pins}):
+        if looked.pins.get(name) != study.files.get(name):
             raise Refusal("model.file_changed", file=name)
-    adapter: Adapter = msgspec.convert(study["adapter"], Lora | Prefix | Spf)
-    labels = tuple(f"label {number}" for number in range(study["labels"])) or TWO_LABELS
-    with _runnable(folder, looked, whole) as (run, _small):
+    labels = tuple(f"label {number}" for number in range(study.labels)) or TWO_LABELS
+    with _runnable(folder, looked, study.whole) as (run, _small):
         spec = replace_labels(_spec(looked.pins if run == folder else pin(run), task), labels)
         model, _, _ = build(run, spec)
         with refusing_what_transformers_cannot_read(run, spec):
             _, tokenizer, _ = configure(run, spec)
         tokens = require_tokenizer(run, tokenizer, embedding_rows(model))
         positions = usable_positions(model)
-        if study["tokens"] > positions:
-            raise Refusal("model.too_many_tokens", tokens=study["tokens"], limit=positions)
-        cut = study["cut"] if run == folder else 1
-        tell({"stage": "passes", "done": 0, "of": 1, "way": study["way"]})
-        length = min(TOKENS, study["tokens"])
-        verdict = attempt(study["way"], Trial(run, spec, adapter, cut, length, tokens))
+        if study.tokens > positions:
+            raise Refusal("model.too_many_tokens", tokens=study.tokens, limit=positions)
+        cut = study.cut if run == folder else 1
+        tell(ChildProgress("passes", 0, 1, study.way))
+        length = min(TOKENS, study.tokens)
+        verdict = attempt(study.way, Trial(run, spec, study.adapter, cut, length, tokens))
     if not verdict.proven:
         raise Refusal(verdict.code, **verdict.facts)
 

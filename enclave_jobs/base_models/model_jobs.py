@@ -7,12 +7,13 @@ says how far it is. The row is the truth, and a message only a hint.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
+import msgspec
 from django.db import transaction
 from django.utils import timezone
 
 from contracts.refusal import Refusal
+from enclave_host.child_calls import ChildProgress
 from enclave_jobs.conductor import dispatch
 from federation.audit.services import record
 from federation.people.models import User
@@ -83,10 +84,10 @@ def take(job_id: int) -> ModelJob | None:
     return job
 
 
-def note_progress(job: ModelJob, progress: dict[str, Any]) -> None:
+def note_progress(job: ModelJob, progress: ChildProgress) -> None:
     """How far it is; shows that it lives."""
     ModelJob.objects.filter(pk=job.pk, state=ModelJobState.RUNNING).update(
-        progress=progress, moved_at=timezone.now()
+        progress=msgspec.to_builtins(progress), moved_at=timezone.now()
     )
 
 

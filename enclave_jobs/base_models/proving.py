@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
 
 from django.db import transaction
 
 from contracts.model_proof import read_proof, way_of
 from contracts.refusal import Refusal
 from enclave_host.base_models import resolve
+from enclave_host.child_calls import ChildProgress, Tell
 from enclave_host.proving import prove_study
 from enclave_jobs.base_models import model_jobs
 from enclave_jobs.base_models.registering import register
@@ -63,13 +62,13 @@ def _try_and_freeze(job: ModelJob) -> None:
         services.freeze(job.by, job.study)  # refuses if the draft was changed meanwhile
 
 
-def _teller(job: ModelJob) -> Callable[[dict[str, Any]], None]:
+def _teller(job: ModelJob) -> Tell:
     """Write down each new stage, and within one no more than a line a second."""
     last: tuple[str, float] = ("", 0.0)
 
-    def tell(progress: dict[str, Any]) -> None:
+    def tell(progress: ChildProgress) -> None:
         nonlocal last
-        stage = f"{progress.get('stage')} {progress.get('way', '')}"
+        stage = f"{progress.stage} {progress.way}"
         if stage != last[0] or time.monotonic() - last[1] > TELL_SECONDS:
             last = (stage, time.monotonic())
             model_jobs.note_progress(job, progress)

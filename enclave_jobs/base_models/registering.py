@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enclave_host.base_models import resolve
-from enclave_host.bounded import Tell
+from enclave_host.child_calls import Tell
 from enclave_host.proving import prove
 from federation.studies.models import BaseModel
 from federation.studies.services import register_base_model

@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
 
 from django.db.models import F
 from django.http import HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET
 from rest_framework.parsers import FileUploadParser
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from contracts.manifest import Identifier
-from contracts.policy import Hex32
+from contracts.agents_api.blobs import BEGIN, FRAME, STANDS, Offset, UploadStands
 from contracts.refusal import Refusal
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs import uploads
 from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.runs.members import run_of, site_of, starts_for
 from federation.sites.models import Site
-from federation.wire import ERRORS, AgentView, document, read
+from federation.wire import ERRORS, AgentView, answer, document, read
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 _OFFSET = re.compile(r"\d{1,15}")
 
 
-class NewBlob(Struct, forbid_unknown_fields=True):
-    """A sealed file that the site wants to upload for a run."""
-
-    sha256: Hex32
-    bytes: Annotated[int, Meta(ge=1)]
-    run: Identifier
-    kind: Literal["update", "shard"] = "update"
-
-
-class UploadStands(Struct):
-    """The upload's id, and how many of its bytes are stored for good. `part_bytes`: so long are the parts
-    that may be put into the storage straight away; left out where only frames are taken."""
-
-    upload: str
-    offset: int
-    part_bytes: int | UnsetType = UNSET
-
-
-class Offset(Struct):
-    """How many bytes of the upload are stored for good."""
-
-    offset: int
-
-
 class Uploads(AgentView):
     """Announce a sealed file; announcing it again tells where its upload stands."""
 
-    @extend_schema(operation_id="blob_begin", **document(NewBlob, UploadStands))
-    def post(self, request: Request) -> Response:
-        wanted = read(request, NewBlob)
+    @extend_schema(operation_id="blob_begin", **document(BEGIN))
+    def post(self, request: Request) -> HttpResponse:
+        wanted = read(request, BEGIN)
         run = run_of(site_of(request), wanted.run, active=True)
         upload = uploads.begin(site_of(request), run, wanted.sha256, wanted.bytes, BlobKind(wanted.kind))
-        stands: dict[str, str | int] = {"upload": upload.pk, "offset": upload.offset}
-        if uploads.direct():
-            stands["part_bytes"] = uploads.PART_BYTES
-        return Response(stands)
+        part_bytes = uploads.PART_BYTES if uploads.direct() else UNSET
+        return answer(BEGIN, UploadStands(upload.pk, upload.offset, part_bytes))
 
 
 class UploadFrames(AgentView):
@@ -72,25 +43,25 @@ class UploadFrames(AgentView):
     cut_off = "blob.frame_truncated"
     parser_classes = [FileUploadParser]
 
-    @extend_schema(operation_id="blob_offset", **document(None, Offset))
-    def get(self, request: Request, upload: str) -> Response:
-        return Response({"offset": uploads.of_site(site_of(request), upload).offset})
+    @extend_schema(operation_id="blob_offset", **document(STANDS))
+    def get(self, request: Request, upload: str) -> HttpResponse:
+        return answer(STANDS, Offset(uploads.of_site(site_of(request), upload).offset))
 
     @extend_schema(
         operation_id="blob_frame",
         parameters=[OpenApiParameter("Upload-Offset", int, OpenApiParameter.HEADER, required=True)],
         **(
-            document(None, Offset)
+            document(FRAME)
             | {"request": {"application/octet-stream": {"type": "string", "format": "binary"}}}
         ),
     )
-    def patch(self, request: Request, upload: str) -> Response:
+    def patch(self, request: Request, upload: str) -> HttpResponse:
         given = request.headers.get("Upload-Offset", "")
         if not _OFFSET.fullmatch(given):
             raise Refusal("blob.invalid", fault="the header Upload-Offset is missing")
         going = uploads.of_site(site_of(request), upload)
         run_of(site_of(request), going.run_id, active=True)
-        return Response({"offset": uploads.append(going, int(given), _frame(request))})
+        return answer(FRAME, Offset(uploads.append(going, int(given), _frame(request))))
 
 
 class Download(AgentView):

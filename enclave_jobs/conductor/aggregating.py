@@ -6,7 +6,7 @@ from contracts.refusal import Refusal
 from enclave_jobs.conductor import contributions, countersigning, methods, publishing, questions
 from enclave_jobs.runs.models import Contribution, Round, RoundState, RunState
 from federation.attestation import gate
-from federation.studies.frozen import manifest_of
+from federation.frozen import manifest_of
 
 
 def aggregate(round: Round) -> None:

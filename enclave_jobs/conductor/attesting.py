@@ -18,8 +18,8 @@ from enclave_jobs.supervisor import client
 from federation.attestation import appraisals, collateral, gate, nonces, reviews
 from federation.attestation.models import AppraisalRecord, StoredEvidence
 from federation.attestation.references import root_for
+from federation.frozen import manifest_of
 from federation.sites.models import Site
-from federation.studies.frozen import manifest_of
 
 
 def evidence_of(enclave: str, nonce: str, runtime: str) -> Evidence:

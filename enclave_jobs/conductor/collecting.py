@@ -37,8 +37,8 @@ from enclave_jobs.runs.models import Contribution, ContributionState, Round, Rou
 from enclave_jobs.runs.queries import counting
 from error_catalogue import CATALOGUE
 from federation.audit.services import record
+from federation.frozen import manifest_of
 from federation.studies.events import apply, note
-from federation.studies.frozen import manifest_of
 
 # What a fresh start of the same job can fix although nobody changes anything: the agent fetches new inputs.
 FIXED_BY_NEW_INPUTS = {"sealing.refused", "round.wrong_receipt", "internal"}

@@ -26,8 +26,8 @@ from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run
 from enclave_jobs.runs.queries import counting
 from federation.attestation import log
+from federation.frozen import manifest_of
 from federation.studies.events import apply
-from federation.studies.frozen import manifest_of
 from transparency_log.entry import ROSTER, ROSTER_FIXED
 
 

@@ -29,8 +29,8 @@ from enclave_jobs.runs.models import Round, Run
 from enclave_jobs.runs.queries import counting
 from enclave_jobs.supervisor import client
 from federation.attestation import gate
+from federation.frozen import manifest_of
 from federation.sites.models import Site, SiteState
-from federation.studies.frozen import manifest_of
 
 PENDING: Final = "pending"
 

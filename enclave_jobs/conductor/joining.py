@@ -19,9 +19,9 @@ from enclave_jobs.jobs import leases
 from enclave_jobs.jobs.models import JOINS, Job, JobState
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import counting
+from federation.frozen import manifest_of
 from federation.sites.models import Site, SiteState
 from federation.studies.events import apply, note
-from federation.studies.frozen import manifest_of
 
 
 def offer_all(run: Run, enclave: Enclave, manifest: Manifest) -> None:

@@ -25,8 +25,8 @@ from enclave_jobs.conductor.position import Position, position
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client, pool
+from federation.frozen import manifest_of
 from federation.redis_client import client as redis_client
-from federation.studies.frozen import manifest_of
 
 logger = logging.getLogger(__name__)
 

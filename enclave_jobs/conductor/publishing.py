@@ -20,8 +20,8 @@ from enclave_jobs.conductor.published import last_receipt, previous_hash
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import ContributionState, Round, RoundState, Run
 from federation.attestation import gate, log
+from federation.frozen import manifest_of
 from federation.studies.events import apply
-from federation.studies.frozen import manifest_of
 from transparency_log.entry import RECEIPT
 
 

@@ -26,7 +26,7 @@ from enclave_jobs.releases import queries, services
 from enclave_jobs.releases.models import Release, ReleaseState
 from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client
-from federation.studies.frozen import manifest_of
+from federation.frozen import manifest_of
 
 logger = logging.getLogger(__name__)
 

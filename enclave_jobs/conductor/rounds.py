@@ -31,8 +31,8 @@ from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from enclave_jobs.runs.queries import counting
 from federation import logs
+from federation.frozen import manifest_of
 from federation.studies.events import apply, note, note_sites
-from federation.studies.frozen import manifest_of
 
 KINDS = {"update": RoundKind.TRAIN, "closing": RoundKind.EVALUATE, "test": RoundKind.TEST}
 """What contracts/course.py says that a round does, and its kind here."""

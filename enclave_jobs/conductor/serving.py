@@ -19,7 +19,7 @@ from enclave_jobs.runs.models import Run
 from enclave_jobs.serving import queries, services
 from enclave_jobs.serving.models import Service, ServiceState
 from enclave_jobs.supervisor import client
-from federation.studies.frozen import manifest_of
+from federation.frozen import manifest_of
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import approvals_given
 from enclave_jobs.supervisor import client
+from federation.frozen import manifest_of
 from federation.studies.events import apply
-from federation.studies.frozen import manifest_of
 
 logger = logging.getLogger(__name__)
 

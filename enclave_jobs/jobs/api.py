@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 from django.db import transaction
+from django.http import HttpResponse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from msgspec import Meta, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contracts.policy import Hex32
+from contracts.agents_api.jobs import FAILURE, LEASE, PROGRESS, RESULT, Deadline, LeasedJob, Taken
 from contracts.refusal import Fact
 from enclave_jobs.conductor import collecting, contributions
 from enclave_jobs.jobs import leases
@@ -21,67 +19,14 @@ from enclave_jobs.runs.members import site_of
 from error_catalogue import CATALOGUE
 from federation.sites.models import Site
 from federation.sites.services import note_heard
-from federation.wire import AgentView, document, read
+from federation.wire import AgentView, answer, document, read
 
 RETRY_AFTER_SECONDS = 2
-LONGEST_WAIT = 50
-"""Seconds that a request may be kept: nginx and others cut at 60."""
-LEASE_PATH = "lease"
 WAIT_HEADER = "FedSlice-Wait"
 """From the view to `enclave_jobs.jobs.line`: the site's id, how long to wait, and when to look again even if
 nobody wakes it (seconds). The line takes it off; without one it tells a site its own id."""
 CHECK_HEADER = "FedSlice-Check"
 """On a 204: somebody asks for new connection checks with the next heartbeat."""
-Number = Annotated[int, Meta(ge=1)]
-
-
-class Wish(Struct, forbid_unknown_fields=True):
-    """How long (seconds) the request may be kept until there is work; at most LONGEST_WAIT."""
-
-    wait: Annotated[int, Meta(ge=0, le=LONGEST_WAIT)] = 0
-
-
-class LeasedJob(Struct):
-    """A job that this agent now holds. `lease` names the lease in every later request; `deadline` is in Unix
-    seconds. `inputs` are those of contracts/jobs.py for its kind."""
-
-    id: str
-    kind: str
-    lease: int
-    deadline: int
-    run: str
-    manifest_hash: Hex32
-    round: int | None
-    inputs: dict[str, Any]
-
-
-class ProgressBody(Struct, forbid_unknown_fields=True):
-    """How far the job is: a stage's name, a fraction of it, a line for people (never a row or a label)."""
-
-    lease: Number
-    stage: Annotated[str, Meta(max_length=leases.MAX_STAGE)]
-    fraction: Annotated[float, Meta(ge=0, le=1)] | None = None
-    detail: Annotated[str, Meta(max_length=leases.MAX_DETAIL)] = ""
-
-
-class Deadline(Struct):
-    """When the lease ends now (Unix seconds)."""
-
-    deadline: int
-
-
-class Failure(Struct, forbid_unknown_fields=True):
-    """Why the job could not be done: a code of the catalogue with its facts."""
-
-    lease: Number
-    code: Annotated[str, Meta(max_length=64)]
-    facts: Annotated[dict[str, Fact], Meta(max_length=32)] = {}
-
-
-class Taken(Struct):
-    """The job's state after the request: `done`, `waiting` (for another try) or `failed`."""
-
-    state: str
 
 
 class Leases(AgentView):
@@ -89,14 +34,14 @@ class Leases(AgentView):
     as soon as there is work; a 204 without Retry-After says that this long was waited. A job that this very
     agent holds already, because an answer was lost, is given once more under the next lease number."""
 
-    @extend_schema(operation_id="job_lease", **document(Wish, LeasedJob, or_nothing=True))
-    def post(self, request: Request) -> Response:
-        wish, site = read(request, Wish), site_of(request)
+    @extend_schema(operation_id="job_lease", **document(LEASE, or_nothing=True))
+    def post(self, request: Request) -> HttpResponse | Response:
+        wish, site = read(request, LEASE), site_of(request)
         expects = leases.expects(site)
         job = take(site) if expects else None
         note_heard(site)
         if job is not None:
-            return Response(job)
+            return answer(LEASE, job)
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         if site.check_wanted:
             headers[CHECK_HEADER] = "1"
@@ -107,65 +52,65 @@ class Leases(AgentView):
         return Response(status=204, headers=headers)
 
 
-def take(site: Site) -> dict[str, Any] | None:
-    """Lease the next job to this site's agent: the `LeasedJob` that it is told, or None."""
+def take(site: Site) -> LeasedJob | None:
+    """Lease the next job to this site's agent: what it is told of it, or None."""
     with transaction.atomic():
         job = leases.lease(site)
         if job is None:
             return None
         contributions.taken(job)
-    return {
-        "id": job.pk,
-        "kind": job.kind,
-        "lease": job.lease_number,
-        "deadline": _deadline(job),
-        "run": job.run_id,
-        "manifest_hash": job.run.manifest_hash,
-        "round": job.round.number if job.round else None,
-        "inputs": job.given,
-    }
+    return LeasedJob(
+        id=job.pk,
+        kind=job.kind,
+        lease=job.lease_number,
+        deadline=_deadline(job),
+        run=job.run_id,
+        manifest_hash=job.run.manifest_hash,
+        round=job.round.number if job.round else None,
+        inputs=job.given,
+    )
 
 
 class JobProgress(AgentView):
     """Tell how far a job is; this is also the lease's heartbeat."""
 
-    @extend_schema(operation_id="job_progress", **document(ProgressBody, Deadline))
-    def post(self, request: Request, job: str) -> Response:
-        body = read(request, ProgressBody)
+    @extend_schema(operation_id="job_progress", **document(PROGRESS))
+    def post(self, request: Request, job: str) -> HttpResponse:
+        body = read(request, PROGRESS)
         with transaction.atomic():
             held = leases.current(site_of(request), job, body.lease)
             collecting.require_current_enclave(held)
             leases.touch(held, body.stage, body.fraction, body.detail)
             contributions.working(held)
-        return Response({"deadline": _deadline(held)})
+        return answer(PROGRESS, Deadline(_deadline(held)))
 
 
 class JobResult(AgentView):
     """Hand in a job. Doing so again with the same lease and the same result is answered in the same way."""
 
-    @extend_schema(operation_id="job_result", **document(ResultBody, Taken))
-    def post(self, request: Request, job: str) -> Response:
+    @extend_schema(operation_id="job_result", **document(RESULT, body=ResultBody))
+    def post(self, request: Request, job: str) -> HttpResponse:
         number = lease_of(request.body)
         with transaction.atomic():
             held = leases.current(site_of(request), job, number, handed_in=True)
             result = read_result(held.kind, request.body)
             collecting.take_result(held, result)
-        return Response({"state": held.state})
+        return answer(RESULT, Taken(held.state))
 
 
 class JobFailure(AgentView):
     """Say that a job could not be done, by a code; a code that a retry may fix makes the job wait again."""
 
-    @extend_schema(operation_id="job_failure", **document(Failure, Taken))
-    def post(self, request: Request, job: str) -> Response:
-        body = read(request, Failure)
+    @extend_schema(operation_id="job_failure", **document(FAILURE))
+    def post(self, request: Request, job: str) -> HttpResponse:
+        body = read(request, FAILURE)
         known = CATALOGUE.get(body.code)
         code = body.code if known else "internal"
         facts = {name[:64]: _short(value) for name, value in body.facts.items()} if known else {}
         with transaction.atomic():
             held = leases.current(site_of(request), job, body.lease)
             collecting.take_failure(held, code, facts)
-        return Response({"state": held.state})
+        return answer(FAILURE, Taken(held.state))
 
 
 def _short(value: Fact) -> Fact:

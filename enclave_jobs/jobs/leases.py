@@ -20,6 +20,7 @@ import msgspec
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from contracts.agents_api.jobs import MAX_DETAIL, MAX_STAGE
 from contracts.canonical import digest
 from contracts.jobs import Joining
 from contracts.refusal import Fact, Refusal
@@ -40,7 +41,6 @@ RETRY_SECONDS = 5
 MAX_ATTEMPTS = 5
 AGAIN_SECONDS = 10
 """After so many attempts an agent that asks again while it holds the lease is given it so seldom."""
-MAX_STAGE, MAX_DETAIL = 64, 300
 LEASING_RUNS = (RunState.JOINING, RunState.RUNNING)
 _WAITS = Q(state=JobState.WAITING) & (Q(run__state__in=LEASING_RUNS) | Q(kind=JobKind.SHARE))
 LIVE_RUNS = (RunState.STARTING, RunState.JOINING, RunState.RUNNING, RunState.PAUSED, RunState.FINISHING)

@@ -31,9 +31,10 @@ from a2wsgi import WSGIMiddleware
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
+from contracts.agents_api.jobs import LEASE
 from contracts.bound_request import AGENTS_API
 from enclave_jobs.jobs import leases
-from enclave_jobs.jobs.api import LEASE_PATH, RETRY_AFTER_SECONDS, WAIT_HEADER, take
+from enclave_jobs.jobs.api import RETRY_AFTER_SECONDS, WAIT_HEADER, take
 from enclave_jobs.jobs.bell import Bell
 from federation.sites.models import Site, SiteState
 
@@ -90,7 +91,7 @@ class Line:
             return
         # WSGI cannot tell X_Forwarded_Proto from X-Forwarded-Proto, and proxies overwrite only the latter.
         scope = {**scope, "headers": [header for header in scope["headers"] if b"_" not in header[0]]}
-        if scope["path"] != AGENTS_API + LEASE_PATH:
+        if scope["path"] != AGENTS_API + LEASE.path:
             await self._django(scope, receive, send)  # type: ignore[arg-type]
             return
         if self._asking >= MOST_ASKING:

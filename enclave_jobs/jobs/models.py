@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import msgspec
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -100,6 +101,7 @@ class Job(models.Model):
         return f"{self.kind} {self.id}"
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The inputs as its agent gets them."""
-        return {**(self.common.said if self.common else {}), **self.inputs}
+    def given(self) -> msgspec.Raw:
+        """The inputs as its agent gets them, and reads them by the struct of its kind, of which they were
+        written."""
+        return msgspec.Raw(msgspec.json.encode({**(self.common.said if self.common else {}), **self.inputs}))

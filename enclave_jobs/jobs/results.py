@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from contracts.jobs import RESULTS, Lease, Measures, Result
+from contracts.jobs import RESULTS, JobDone, Lease, Measures, Result
 from contracts.receipts import Hex64
 from contracts.refusal import Refusal
 from contracts.sealed.container import FileRef
 from contracts.sealed.shards import ShardIndex
 
 MAX_RESULT_BYTES = 256 * 1024
+T = TypeVar("T", bound=JobDone)
 
 
 class ResultBody(Struct, forbid_unknown_fields=True):
@@ -31,10 +32,6 @@ class ResultBody(Struct, forbid_unknown_fields=True):
     share: str | None = None
 
 
-class _AnyResult(Struct):
-    lease: Lease
-
-
 def lease_of(body: bytes) -> int:
     """The lease that a result names, before its kind is known.
 
@@ -42,7 +39,7 @@ def lease_of(body: bytes) -> int:
     """
     if len(body) > MAX_RESULT_BYTES:
         raise Refusal("job.result_invalid", fault=f"it has more than {MAX_RESULT_BYTES} bytes")
-    return _decode(body, _AnyResult).lease
+    return _decode(body, JobDone).lease
 
 
 def read_result(kind: str, body: bytes) -> Result:
@@ -53,7 +50,7 @@ def read_result(kind: str, body: bytes) -> Result:
     return _decode(body, RESULTS[kind])
 
 
-def _decode(body: bytes, kind: type[Any]) -> Any:
+def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

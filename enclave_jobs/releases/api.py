@@ -3,52 +3,23 @@ signature."""
 
 from __future__ import annotations
 
-from typing import Any
-
+import msgspec
+from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
-from msgspec import Struct
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from contracts.manifest import Identifier
-from contracts.policy import Hex32
+from contracts.agents_api.releases import APPROVE_RELEASE, RELEASES, ReleaseItem
+from contracts.evidence import Evidence
 from contracts.refusal import Refusal
-from contracts.releases import SERVE, ApprovedRule, ReleaseApproval
+from contracts.releases import SERVE
 from enclave_jobs.releases import queries, services
 from enclave_jobs.releases.models import Release
+from enclave_jobs.runs.models import Run
 from enclave_jobs.serving import queries as serving
 from enclave_jobs.serving import services as serving_services
 from enclave_jobs.serving.models import Service
-from federation.studies.frozen import frozen
-from federation.wire import AgentView, agent, document, read
-
-
-class ReleaseItem(Struct):
-    """`rule` is `serve-only` where the model is to be served. `receipt` is the signed receipt whose
-    parameters are asked for; `statement` and `evidence` are there once the enclave has released them. `found`
-    of the `needed` approvals that count are there; `signed` says whether this one has."""
-
-    run: str
-    study: str
-    manifest_hash: str
-    rule: str
-    state: str
-    receipt: dict[str, Any]
-    found: int
-    needed: int
-    signed: bool
-    kept: bool
-    statement: dict[str, Any] | None
-    evidence: dict[str, Any] | None
-
-
-class ReleaseApprovalBody(Struct, forbid_unknown_fields=True):
-    """The site's approval (contracts/releases.py) for the parameters after the receipt with this hash."""
-
-    run: Identifier
-    rule: ApprovedRule
-    receipt: Hex32
-    approval: ReleaseApproval
+from federation.frozen import frozen
+from federation.wire import AgentView, agent, answer, document, read
 
 
 class Releases(AgentView):
@@ -56,23 +27,24 @@ class Releases(AgentView):
 
     max_body = 80 * 1024
 
-    @extend_schema(operation_id="releases", **document(None, list[ReleaseItem]))
-    def get(self, request: Request) -> Response:
+    @extend_schema(operation_id="releases", **document(RELEASES))
+    def get(self, request: Request) -> HttpResponse:
         """List them, newest first."""
         site = agent(request).site
         released = [_item(release, site.pk) for release in queries.asked_of(site)]
-        return Response([*released, *(_served(service, site.pk) for service in serving.asked_of(site))])
+        served = [_served(service, site.pk) for service in serving.asked_of(site)]
+        return answer(RELEASES, [*released, *served])
 
-    @extend_schema(operation_id="release_order", **document(ReleaseApprovalBody, ReleaseItem))
-    def post(self, request: Request) -> Response:
+    @extend_schema(operation_id="release_order", **document(APPROVE_RELEASE))
+    def post(self, request: Request) -> HttpResponse:
         """Approve the release by the site's signature."""
-        body, principal = read(request, ReleaseApprovalBody), agent(request)
+        body, principal = read(request, APPROVE_RELEASE), agent(request)
         if body.rule == SERVE:
             service = serving.asked_of(principal.site).filter(run_id=body.run).first()
             if service is None:
                 raise Refusal("serving.not_asked")
             approved = serving_services.approve(principal, service.run, body.receipt, body.approval)
-            return Response(_served(approved, principal.site.pk))
+            return answer(APPROVE_RELEASE, _served(approved, principal.site.pk))
         release = queries.asked_of(principal.site).filter(run_id=body.run).first()
         if release is None:
             raise Refusal("release.not_asked")
@@ -80,41 +52,49 @@ class Releases(AgentView):
             raise Refusal("release.not_allowed", rule=release.rule)
         services.approve(principal, release.run, body.receipt, body.approval)
         release.refresh_from_db()
-        return Response(_item(release, principal.site.pk))
+        return answer(APPROVE_RELEASE, _item(release, principal.site.pk))
 
 
-def _item(release: Release, site: str) -> dict[str, object]:
-    last = queries.last_round(release.run)
+def _item(release: Release, site: str) -> ReleaseItem:
     signed = list(release.signatures.values_list("site_id", flat=True))
-    return {
-        "run": release.run_id,
-        "study": release.run.study.name,
-        "manifest_hash": release.run.manifest_hash,
-        "rule": release.rule,
-        "state": release.state,
-        "receipt": (last.receipt if last is not None else None) or {},
-        "found": queries.found(release),
-        "needed": frozen(release.run).at("release", "approvals") or 0,
-        "signed": site in signed,
-        "kept": release.removed_at is None,
-        "statement": release.statement,
-        "evidence": release.evidence,
-    }
+    evidence = release.evidence
+    return ReleaseItem(
+        run=release.run_id,
+        study=release.run.study.name,
+        manifest_hash=release.run.manifest_hash,
+        rule=release.rule,
+        state=release.state,
+        receipt=_last_receipt(release.run),
+        found=queries.found(release),
+        needed=frozen(release.run).at("release", "approvals") or 0,
+        signed=site in signed,
+        kept=release.removed_at is None,
+        statement=None if release.statement is None else _as_it_stands(release.statement),
+        evidence=None if evidence is None else msgspec.convert(evidence, Evidence),
+    )
 
 
-def _served(service: Service, site: str) -> dict[str, object]:
-    last = queries.last_round(service.run)
-    return {
-        "run": service.run_id,
-        "study": service.run.study.name,
-        "manifest_hash": service.run.manifest_hash,
-        "rule": SERVE,
-        "state": service.state,
-        "receipt": (last.receipt if last is not None else None) or {},
-        "found": serving.found(service),
-        "needed": frozen(service.run).at("release", "approvals") or 0,
-        "signed": service.signatures.filter(site_id=site).exists(),
-        "kept": False,
-        "statement": None,
-        "evidence": None,
-    }
+def _served(service: Service, site: str) -> ReleaseItem:
+    return ReleaseItem(
+        run=service.run_id,
+        study=service.run.study.name,
+        manifest_hash=service.run.manifest_hash,
+        rule=SERVE,
+        state=service.state,
+        receipt=_last_receipt(service.run),
+        found=serving.found(service),
+        needed=frozen(service.run).at("release", "approvals") or 0,
+        signed=service.signatures.filter(site_id=site).exists(),
+        kept=False,
+        statement=None,
+        evidence=None,
+    )
+
+
+def _last_receipt(run: Run) -> msgspec.Raw:
+    last = queries.last_round(run)
+    return _as_it_stands((last.receipt if last is not None else None) or {})
+
+
+def _as_it_stands(stored: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(stored))

@@ -31,11 +31,11 @@ from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import approvals_given
 from federation.attestation.log import Attachment, append
 from federation.audit.services import record
+from federation.frozen import manifest_of
 from federation.people.models import User
 from federation.sites.models import Site
 from federation.studies import permissions
 from federation.studies.events import note
-from federation.studies.frozen import manifest_of
 from federation.transitions import Pairs, move
 from transparency_log.entry import RELEASE, ReleaseBody
 

@@ -21,9 +21,9 @@ from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.pad_costs import PadCosts, pad_costs
 from federation.datasets.models import Dataset
 from federation.datasets.queries import all_labels
+from federation.frozen import frozen
 from federation.studies import methods
 from federation.studies.base_models import base_model_of
-from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel
 from federation.studies.plan import Plan
 from federation.studies.workload import FLOAT, HALF, Workload, layer_weights, trained_parameters
@@ -49,8 +49,8 @@ class Costs:
     pads: PadCosts | None = None
 
     @property
-    def share(self) -> float:
-        """Trained parameters as a share of the model's."""
+    def fraction(self) -> float:
+        """Trained parameters as a part of the model's."""
         return self.trained / max(1, self.parameters)
 
 

@@ -7,9 +7,9 @@ from rest_framework.request import Request
 from contracts.refusal import Refusal
 from enclave_jobs.jobs.leases import LIVE_RUNS
 from enclave_jobs.runs.models import Run
+from federation.frozen import frozen
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import Site
-from federation.studies.frozen import frozen
 
 
 def site_of(request: Request) -> Site:

@@ -17,11 +17,11 @@ from enclave_jobs.runs.queries import counting
 from enclave_jobs.runs.transitions import RUN
 from federation import spans
 from federation.audit.services import record
+from federation.frozen import frozen
 from federation.people.models import User
 from federation.sites.wake import wake
 from federation.studies import permissions
 from federation.studies.events import apply, note
-from federation.studies.frozen import frozen
 from federation.studies.models import Event, Study, StudyState
 from federation.studies.services import take_off
 

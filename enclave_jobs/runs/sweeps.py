@@ -25,9 +25,9 @@ from enclave_jobs.base_models import model_jobs
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import RoundKind, RoundState, Run
 from federation.audit.services import record
+from federation.frozen import frozen
 from federation.people.models import User
 from federation.studies import methods, permissions, services
-from federation.studies.frozen import frozen
 from federation.studies.models import Study, StudyState, Sweep, SweepPoint
 from federation.studies.plan import Plan, read
 

@@ -24,11 +24,11 @@ from enclave_jobs.serving import queries
 from enclave_jobs.serving.models import Service, ServiceState, ServingSignature, Use
 from federation.attestation.log import Attachment, append
 from federation.audit.services import record
+from federation.frozen import manifest_of
 from federation.people.models import User
 from federation.sites.models import Site
 from federation.studies import methods, permissions
 from federation.studies.events import note
-from federation.studies.frozen import manifest_of
 from federation.transitions import Pairs, move
 from transparency_log.entry import SERVING, ServingBody
 

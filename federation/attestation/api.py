@@ -4,67 +4,31 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated, Any
 
+import msgspec
 from django.conf import settings
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from msgspec import Meta, Struct, to_builtins
 from rest_framework.request import Request
-from rest_framework.response import Response
 
+from contracts.agents_api.log import (
+    CHECKPOINT,
+    COLLATERAL,
+    CONSISTENCY,
+    INCLUSION,
+    PROOF,
+    RELEASE_STATEMENT,
+    CheckpointAnswer,
+    CollateralAnswer,
+    ConsistencyAnswer,
+    InclusionAnswer,
+    ReleaseStatementAnswer,
+)
 from contracts.refusal import Refusal
 from federation.attestation import collateral, log, proofs, statements
 from federation.attestation.models import Root
 from federation.sites.services import DEVELOPMENT_RUNTIMES
-from federation.wire import AgentView, agent, document
-
-Hashes = list[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]]
-
-
-class CollateralAnswer(Struct):
-    """QuoteCollateralV3 as JSON fields, for SGX quotes and for TDX quotes; null where the site's hardware has
-    no use for it."""
-
-    sgx: dict[str, str] | None
-    tdx: dict[str, str] | None
-
-
-class CheckpointAnswer(Struct):
-    """`checkpoint` is the C2SP signed note, `key` the log's vkey: keep the first that you see."""
-
-    checkpoint: str
-    key: str
-    size: int
-
-
-class ConsistencyAnswer(Struct):
-    first: int
-    second: int
-    proof: Hashes
-
-
-class InclusionAnswer(Struct):
-    """`proof` leads from the entry's leaf hash to the root over `size` entries."""
-
-    index: int
-    size: int
-    leaf_hash: str
-    proof: Hashes
-
-
-class ProofAnswer(Struct):
-    """A `Logged` (contracts/log/proof.py): the entry's text, and the proof that it is in the log."""
-
-    entry: str
-    index: int
-    checkpoint: str
-    proof: Hashes
-
-
-class ReleaseStatementAnswer(Struct):
-    """A SignedReleaseStatement (contracts/release_statement.py), or null where none was published."""
-
-    statement: dict[str, Any] | None
+from federation.wire import AgentView, agent, answer, document
 
 
 class Collateral(AgentView):
@@ -76,14 +40,15 @@ class Collateral(AgentView):
             OpenApiParameter("fmspc", str, description="hex, from the quote's PCK certificate"),
             OpenApiParameter("ca", str, description="which PCK CA: processor or platform"),
         ],
-        **document(None, CollateralAnswer),
+        **document(COLLATERAL),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         runtime, now = agent(request).site.runtime, int(time.time())
         if runtime in DEVELOPMENT_RUNTIMES:
             if runtime not in settings.ENCLAVE_RUNTIMES:
                 raise Refusal("collateral.none")
-            return Response({tee: collateral.development(tee, now) for tee in ("sgx", "tdx")})
+            both = (collateral.development(tee, now) for tee in ("sgx", "tdx"))
+            return answer(COLLATERAL, CollateralAnswer(*both))
         tee = "tdx" if runtime == "tdx" else "sgx"
         fmspc = request.query_params.get("fmspc", "").lower()
         ca = request.query_params.get("ca", "")
@@ -94,17 +59,17 @@ class Collateral(AgentView):
         return _one_set(tee, collateral.for_platform(Root.INTEL, tee, fmspc, ca, now))
 
 
-def _one_set(tee: str, fields: dict[str, str]) -> Response:
-    return Response({"sgx": None, "tdx": None, tee: fields})
+def _one_set(tee: str, fields: dict[str, str]) -> HttpResponse:
+    return answer(COLLATERAL, CollateralAnswer(**{tee: fields}))
 
 
 class LogCheckpoint(AgentView):
     """The signed tree head of the log as it is now."""
 
-    @extend_schema(**document(None, CheckpointAnswer))
-    def get(self, request: Request) -> Response:
+    @extend_schema(**document(CHECKPOINT))
+    def get(self, request: Request) -> HttpResponse:
         row = log.checkpoint()
-        return Response({"checkpoint": row.note, "key": log.verifier_key(), "size": row.size})
+        return answer(CHECKPOINT, CheckpointAnswer(row.note, log.verifier_key(), row.size))
 
 
 class LogConsistency(AgentView):
@@ -112,21 +77,22 @@ class LogConsistency(AgentView):
 
     @extend_schema(
         parameters=[OpenApiParameter("from", int, required=True), OpenApiParameter("to", int, required=True)],
-        **document(None, ConsistencyAnswer),
+        **document(CONSISTENCY),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         first, second = _number(request, "from"), _number(request, "to")
         proof = log.consistency(first, second)
-        return Response({"first": first, "second": second, "proof": [item.hex() for item in proof]})
+        return answer(CONSISTENCY, ConsistencyAnswer(first, second, [item.hex() for item in proof]))
 
 
 class ReleaseStatementView(AgentView):
     """The newest release statement that the operator has published. The agent checks whose it is."""
 
-    @extend_schema(operation_id="release_statement", **document(None, ReleaseStatementAnswer))
-    def get(self, request: Request) -> Response:
+    @extend_schema(operation_id="release_statement", **document(RELEASE_STATEMENT))
+    def get(self, request: Request) -> HttpResponse:
         found = statements.newest()
-        return Response({"statement": None if found is None else found.body})
+        said = None if found is None else msgspec.Raw(msgspec.json.encode(found.body))
+        return answer(RELEASE_STATEMENT, ReleaseStatementAnswer(said))
 
 
 class LogInclusion(AgentView):
@@ -137,16 +103,16 @@ class LogInclusion(AgentView):
             OpenApiParameter("entry", str, required=True, description="index, or leaf hash in hex"),
             OpenApiParameter("size", int, description="tree size; the whole log if left out"),
         ],
-        **document(None, InclusionAnswer),
+        **document(INCLUSION),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         entry = request.query_params.get("entry", "")
         if not re.fullmatch(r"[0-9a-f]{64}|[0-9]{1,15}", entry):
             raise Refusal("request.invalid", fault="entry is neither an index nor a leaf hash")
         size = _number(request, "size") if "size" in request.query_params else None
         row, within, proof = log.inclusion(entry, size)
-        answer: dict[str, Any] = {"index": row.index, "size": within, "leaf_hash": row.leaf_hash}
-        return Response({**answer, "proof": [item.hex() for item in proof]})
+        way = [item.hex() for item in proof]
+        return answer(INCLUSION, InclusionAnswer(row.index, within, row.leaf_hash, way))
 
 
 class LogProof(AgentView):
@@ -160,14 +126,13 @@ class LogProof(AgentView):
             OpenApiParameter("key", str, description="of an appraisal: the signing key that it attests"),
             OpenApiParameter("round", int, description="of a roster"),
         ],
-        **document(None, ProofAnswer),
+        **document(PROOF),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         given = request.query_params
-        about: dict[str, Any] = {"key": given.get("key")}
-        about["round"] = _number(request, "round") if "round" in given else None
-        found = proofs.prove(agent(request).site, given.get("kind", ""), given.get("manifest", ""), **about)
-        return Response(to_builtins(found))
+        round = _number(request, "round") if "round" in given else None
+        about = agent(request).site, given.get("kind", ""), given.get("manifest", "")
+        return answer(PROOF, proofs.prove(*about, key=given.get("key"), round=round))
 
 
 def _number(request: Request, name: str) -> int:

@@ -15,8 +15,8 @@ from contracts.canonical import canonical
 from contracts.evidence import Evidence, Expected
 from federation.attestation import floors, log, reviews
 from federation.attestation.models import AppraisalRecord
+from federation.frozen import Bound, manifest_of
 from federation.sites.models import Site
-from federation.studies.frozen import Bound, manifest_of
 from transparency_log.entry import APPRAISAL, AppraisalBody
 
 COORDINATOR = "coordinator"

@@ -30,7 +30,6 @@ from contracts.log.checkpoint import Checkpoint as TreeHead
 from contracts.log.following import sign_checkpoint
 from contracts.log.note import NoteKey
 from contracts.log.note_writing import vkey_of
-from contracts.manifest import parse
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from federation.attestation.models import (
@@ -42,6 +41,7 @@ from federation.attestation.models import (
     StoredEvidence,
 )
 from federation.attestation.subjects import manifest_in, search_columns, sites_in
+from federation.frozen import read_manifest
 from federation.people.models import User
 from transparency_log.entry import (
     FORMAT,
@@ -145,7 +145,8 @@ def _require_own_policy(entry: LeafEntry) -> None:
     body = typed_body(entry)
     if not isinstance(body, AppraisalBody):
         return
-    manifest = parse(bytes(StoredEvidence.objects.get(pk=body.manifest).data))
+    text = bytes(StoredEvidence.objects.get(pk=body.manifest).data).decode()
+    manifest = read_manifest(text, body.manifest)
     if digest(manifest.policy) != body.policy:
         raise Refusal("log.foreign_policy", run=manifest.run)
 

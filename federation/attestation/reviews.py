@@ -26,10 +26,10 @@ from federation.attestation import log
 from federation.attestation.models import Review, ReviewState, ReviewVote, Root
 from federation.attestation.references import enter, in_force, measurement_of, require_valid
 from federation.audit.services import actor_name, record
+from federation.frozen import frozen
 from federation.people import auditors
 from federation.people.models import Role, User
 from federation.sites.models import Site
-from federation.studies.frozen import frozen
 from federation.studies.models import Study, StudyState
 
 UNKNOWN = "attest.measurement"

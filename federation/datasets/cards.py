@@ -1,4 +1,4 @@
-"""The dataset card, read strictly, and the second look at its suppression.
+"""The second look at the suppression of a dataset card (contracts/agents_api/datasets.py).
 
 The agent suppresses small counts (site_agent/datasets/suppression.py says the rule and why). We check that it
 did: a card that shows a small count, or lets one be worked out, is refused and not stored.
@@ -6,42 +6,11 @@ did: a card that shows a small count, or lets one be worked out, is refused and 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import msgspec
-from msgspec import Meta, Struct
 
-from contracts.kinds import CONVERSATIONS, LABELLED, SEVERAL, TAGGED, Kind
-from contracts.language_tags import LANGUAGE
+from contracts.agents_api.datasets import Card
+from contracts.kinds import CONVERSATIONS, LABELLED, SEVERAL, TAGGED
 from contracts.refusal import Refusal
-
-THRESHOLD = 5
-MAX_ROWS = 100_000_000
-
-Rows = Annotated[int, Meta(ge=0, le=MAX_ROWS)]
-Label = Annotated[str, Meta(min_length=1, max_length=200)]
-Split = Literal["train", "validation", "test"]
-Quantile = Literal["p10", "p25", "p50", "p75", "p90"]
-Quantiles = dict[Quantile, Annotated[int, Meta(ge=0, le=100_000_000)]]
-Language = Annotated[str, Meta(pattern=rf"^{LANGUAGE}\Z")]
-
-
-class Card(Struct, forbid_unknown_fields=True, frozen=True):
-    """`labels` and `splits` map names to rows, None where suppressed; `text_length` is in characters.
-    `public`: the site says that anybody may read the rows. `kind`: what each row is. Of conversations,
-    `answer_length` is what the assistant says, in characters a row, and `turns` counts messages; `languages`
-    are what somebody at the site has said."""
-
-    rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
-    labels: Annotated[dict[Label, Rows | None], Meta(max_length=1000)]
-    splits: Annotated[dict[Split, Rows | None], Meta(min_length=1)]
-    text_length: Quantiles
-    threshold: Annotated[int, Meta(ge=THRESHOLD, le=1000)] = THRESHOLD
-    public: bool = False
-    kind: Kind = "text-label"
-    answer_length: Quantiles = {}
-    turns: Quantiles = {}
-    languages: Annotated[tuple[Language, ...], Meta(max_length=20)] = ()
 
 
 def check(card: Card) -> None:

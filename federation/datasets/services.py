@@ -8,9 +8,10 @@ import msgspec
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from contracts.agents_api.datasets import Card
 from contracts.refusal import Refusal
 from federation.audit.services import record
-from federation.datasets.cards import Card, check, read
+from federation.datasets.cards import check, read
 from federation.datasets.models import Dataset
 
 HOLDING_STATES = ("approving", "ready", "running")

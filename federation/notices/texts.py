@@ -8,8 +8,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from error_catalogue import explain
+from federation.frozen import frozen
 from federation.people.models import User
-from federation.studies.frozen import frozen
 from federation.studies.models import Event, Sweep, SweepPoint
 from federation.studies.short import short_for
 

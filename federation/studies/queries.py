@@ -7,8 +7,8 @@ from django.db.models import F, Q, QuerySet
 
 from contracts.approvals import Approval as Given
 from contracts.approvals import InSweep
+from federation.frozen import frozen
 from federation.sites.models import Site
-from federation.studies.frozen import frozen
 from federation.studies.models import Approval, Study, StudyState, SweepPoint
 
 

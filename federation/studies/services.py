@@ -22,12 +22,12 @@ from federation.attestation.references import still_in_force
 from federation.audit.services import record
 from federation.datasets.models import Dataset
 from federation.datasets.permissions import visible_to as datasets_visible_to
+from federation.frozen import manifest_of
 from federation.people.models import User
 from federation.sites.models import Site, SiteState
 from federation.studies import permissions, queries
 from federation.studies.events import apply
 from federation.studies.freezing import build_manifest
-from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, BaseModel, Event, Study, StudyState
 from federation.studies.plan import Plan, read, write
 from federation.studies.tried import require_tried

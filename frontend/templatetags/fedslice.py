@@ -173,13 +173,13 @@ def plain(value: float) -> str:
 
 @register.filter
 def score(value: float | None) -> str:
-    """A share between 0 and 1 as per cent with one decimal."""
+    """A fraction between 0 and 1 as per cent with one decimal."""
     return "–" if value is None else number(f"{100 * value:.1f} %")
 
 
 @register.filter
-def share(value: float) -> str:
-    """A share that may be tiny, as per cent with two digits that say something."""
+def fraction(value: float) -> str:
+    """A fraction that may be tiny, as per cent with two digits that say something."""
     return number(f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %")
 
 

@@ -81,13 +81,13 @@ def _about(dataset: Dataset) -> list[tuple[Any, str]]:
 
 
 def _lengths(dataset: Dataset) -> dict[str, Any]:
-    """What the card says of lengths: `of` what, and for each of the `shares` of the rows a number of each."""
+    """What the card says of lengths: `of` what, and for each of the `parts` of the rows a number of each."""
     named = (
         (_("Texts"), "text_length"),
         (_("Answers"), "answer_length"),
         (_("Messages"), "turns"),
     )
     facts = [(what, dataset.card[name]) for what, name in named if dataset.card.get(name)]
-    shares = sorted({share for _what, quantiles in facts for share in quantiles})
-    values = [(share[1:], [quantiles.get(share, "–") for _what, quantiles in facts]) for share in shares]
-    return {"of": [what for what, _quantiles in facts], "shares": values}
+    parts = sorted({part for _what, quantiles in facts for part in quantiles})
+    values = [(part[1:], [quantiles.get(part, "–") for _what, quantiles in facts]) for part in parts]
+    return {"of": [what for what, _quantiles in facts], "parts": values}

@@ -21,13 +21,13 @@ from enclave_jobs.serving import queries as serving_queries
 from enclave_jobs.serving.models import ServiceState
 from federation.attestation.models import Reference
 from federation.attestation.reviews import waiting_for
+from federation.frozen import frozen
 from federation.people import auditors, posts
 from federation.people import permissions as people_permissions
 from federation.people.models import Invitation, Role, User
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site, SiteState
 from federation.studies import permissions, queries
-from federation.studies.frozen import frozen
 from federation.studies.models import BaseModel, StudyState
 from federation.threads import queries as threads
 from federation.threads.models import Message, Speaker

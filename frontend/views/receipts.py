@@ -15,11 +15,11 @@ from django.utils.translation import gettext as _
 from enclave_jobs.runs.models import Contribution, Round, Run
 from enclave_jobs.runs.permissions import runs_visible_to
 from enclave_jobs.serving.models import Service
+from federation.frozen import frozen
 from federation.people.models import User
 from federation.sites import permissions as site_permissions
 from federation.sites.models import Site
 from federation.studies import permissions as studies
-from federation.studies.frozen import frozen
 from federation.studies.models import Approval
 from frontend.averaging import worth
 from frontend.manifests import is_plaintext

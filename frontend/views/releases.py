@@ -19,10 +19,10 @@ from enclave_jobs.releases.models import Release
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.permissions import runs_visible_to
 from error_catalogue import explain
+from federation.frozen import frozen
 from federation.people import posts
 from federation.people.models import User
 from federation.studies import permissions
-from federation.studies.frozen import frozen
 from frontend.manifests import release_facts
 from frontend.names import typed_name
 from frontend.views.acting import act, person

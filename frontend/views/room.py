@@ -21,9 +21,9 @@ from enclave_jobs.runs.permissions import runs_visible_to
 from enclave_jobs.serving.models import Use
 from federation.attestation.models import Reference
 from federation.attestation.references import measurement_of
+from federation.frozen import Frozen, frozen
 from federation.people.models import Role, User
 from federation.studies import permissions, queries
-from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import Study, StudyState
 from frontend.changes import earlier_approval, fact_changes, field_changes
 from frontend.manifests import explained, plan_facts, short_facts

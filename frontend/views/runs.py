@@ -22,9 +22,9 @@ from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Round, RoundKind, RoundState, Run, RunState
 from enclave_jobs.runs.permissions import runs_visible_to
 from enclave_jobs.runs.queries import runs_named, timeline
+from federation.frozen import Frozen, frozen
 from federation.people.models import Role, User
 from federation.studies import permissions
-from federation.studies.frozen import Frozen, frozen
 from federation.studies.models import BaseModel
 from frontend.averaging import averaged_rounds
 from frontend.comparison import sent

@@ -1,40 +1,17 @@
-"""The dataset card: all that the coordinator and the other sites learn of a dataset. It holds no row."""
+"""How the dataset card is made (contracts/agents_api/datasets.py says what is published)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
+from contracts.agents_api.datasets import Card, Quantile, Quantiles, Split
 from contracts.dataset_digest import begin_digest
 from contracts.kinds import CONVERSATIONS, SEVERAL, TAGGED, Kind
-from site_agent.datasets.suppression import THRESHOLD, suppress, suppress_each
+from site_agent.datasets.suppression import suppress, suppress_each
 
-QUANTILES = (10, 25, 50, 75, 90)
-
-
-class Card(Struct, frozen=True):
-    """What is published.
-
-    `labels` and `splits` map names to numbers of rows; None is a count that is not published because it, or
-    another that it would give away, is below `threshold`. `text_length` maps p10 … p90 to characters, rounded
-    to two digits. The shortest and the longest text are left out: each is one person's. `public` is the
-    site's word that anybody may read the rows; only such data may train unprotected. Of conversations
-    `answer_length` is what the assistant says, in characters a row, and `turns` the number of messages;
-    `languages` (BCP 47) are what a person has said.
-    """
-
-    rows: int
-    labels: dict[str, int | None]
-    splits: dict[str, int | None]
-    text_length: dict[str, int]
-    threshold: int = THRESHOLD
-    public: bool = False
-    kind: Kind = "text-label"
-    answer_length: dict[str, int] = {}
-    turns: dict[str, int] = {}
-    languages: tuple[str, ...] = ()
+QUANTILES: dict[Quantile, int] = {"p10": 10, "p25": 25, "p50": 50, "p75": 75, "p90": 90}
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def make_card(
@@ -50,11 +27,11 @@ def make_card(
 ) -> Card:
     """The card of a dataset with these exact counts and these text lengths (characters, at least one); of
     conversations also with those of the answers, and with the numbers of messages."""
-    every_split = {split: splits.get(split, 0) for split in ("train", "validation", "test")}
+    every_split = suppress({split: splits.get(split, 0) for split in SPLITS})
     return Card(
         rows=len(lengths),
         labels=_suppressed(dict(sorted(labels.items())), len(lengths), kind),
-        splits=suppress(every_split),
+        splits={split: every_split[split] for split in SPLITS},
         text_length=_quantiles(lengths),
         public=public,
         kind=kind,
@@ -79,9 +56,9 @@ def content_digest(file: Path, key: bytes) -> str:
     return digest.hexdigest()
 
 
-def _quantiles(numbers: Sequence[int]) -> dict[str, int]:
+def _quantiles(numbers: Sequence[int]) -> Quantiles:
     ordered = sorted(numbers)
-    return {f"p{share}": _rounded(ordered[(len(ordered) - 1) * share // 100]) for share in QUANTILES}
+    return {name: _rounded(ordered[(len(ordered) - 1) * part // 100]) for name, part in QUANTILES.items()}
 
 
 def _rounded(count: int) -> int:

@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from contracts.agents_api.datasets import PUBLISH, WITHDRAW, Card, DatasetBody
 from contracts.manifest import DatasetRef
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
-from site_agent.datasets.card import Card, content_digest, make_card
+from site_agent.datasets.card import content_digest, make_card
 from site_agent.datasets.intake import Intake, Wishes, take_in
 from site_agent.files import write_private
 from site_agent.ledger.book import changing, read_book
@@ -165,17 +167,15 @@ class Catalogue:
 
     def publish(self, dataset: Dataset, coordinator: Coordinator) -> Dataset:
         """Send the card (never a row). Publishing again gives the same dataset."""
-        body = {"name": dataset.name, "digest": dataset.digest, "card": msgspec.to_builtins(dataset.card)}
-        published = msgspec.structs.replace(
-            dataset, id=coordinator.call("POST", "datasets", body).field("id", str)
-        )
+        body = DatasetBody(dataset.name, dataset.digest, dataset.card)
+        published = msgspec.structs.replace(dataset, id=coordinator.ask(PUBLISH, body).id)
         self._keep([published if other.name == dataset.name else other for other in self.all()])
         return published
 
     def remove(self, dataset: Dataset, coordinator: Coordinator | None) -> None:
         """Withdraw the card, then delete the rows. If the coordinator refuses, nothing has changed here."""
         if dataset.id and coordinator is not None:
-            coordinator.call("DELETE", f"datasets/{dataset.id}")
+            coordinator.post(WITHDRAW, Nothing(), dataset_id=dataset.id)
         self._keep([other for other in self.all() if other.name != dataset.name])
         self.path(dataset).unlink(missing_ok=True)
 

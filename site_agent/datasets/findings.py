@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from contracts.agents_api.datasets import THRESHOLD
 from contracts.labels import look_alikes
 from site_agent.datasets.drafting import RowHashes
 from site_agent.datasets.missing import looks_missing
-from site_agent.datasets.suppression import THRESHOLD
 
 ORDER = ("train", "validation", "test")
 LONG_TEXT = 2000

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from contracts.agents_api.datasets import THRESHOLD
 from contracts.kinds import SEVERAL, TAGGED
 from contracts.manifest_options import MOST_SEVERAL
 from contracts.refusal import Refusal
@@ -27,7 +28,6 @@ from site_agent.datasets.missing import looks_missing
 from site_agent.datasets.readers import MIXED, Fault, Record, read
 from site_agent.datasets.rows import Found, each, label_of, normalise, renamed, with_label
 from site_agent.datasets.splits import HELD_OUT, assign, complete
-from site_agent.datasets.suppression import THRESHOLD
 from site_agent.files import replacing
 from site_agent.formatting import printable
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-THRESHOLD = 5
+from contracts.agents_api.datasets import THRESHOLD
 
 
 def suppress(counts: Mapping[str, int]) -> dict[str, int | None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.jobs import Result
 from contracts.manifest import Manifest
-from site_agent.leases import Job, Lease
+from site_agent.leases import Lease
 from site_agent.state import State
 from site_agent.transport import Coordinator
 
@@ -35,13 +36,13 @@ class RunSession(Protocol):
 class JobRunner(Protocol):
     """Does the jobs of one run, one at a time."""
 
-    def do(self, job: Job, lease: Lease) -> Result:
+    def do(self, job: LeasedJob, lease: Lease) -> Result:
         """Carry the job out.
 
         Raises: any code of the catalogue.
         """
 
-    def prepare_next(self, job: Job, /) -> None:
+    def prepare_next(self, job: LeasedJob, /) -> None:
         """After a job, in idle time: what the next one can be given ahead."""
 
 

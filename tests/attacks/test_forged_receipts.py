@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.agents_api.releases import ReleaseItem
 from contracts.canonical import canonical
 from contracts.manifest import Manifest, Release, Spf, Split
 from contracts.receipts import NO_RECEIPT, Best, SignedReceipt, receipt_hash
@@ -78,15 +79,15 @@ class Scene:
         self.archive.receipts = list(shown)
         return code_of(self.book.catch_up)
 
-    def asked(self, receipt: SignedReceipt) -> releases.AskedRelease:
+    def asked(self, receipt: SignedReceipt) -> ReleaseItem:
         """A release of the parameters after this receipt, as the coordinator asks for it."""
-        return releases.AskedRelease(
+        return ReleaseItem(
             run=self.manifest.run,
             study="Triage",
             manifest_hash=self.manifest.hash,
             state="waiting",
             rule="export",
-            receipt=plain(receipt),
+            receipt=msgspec.Raw(msgspec.json.encode(receipt)),
             found=0,
             needed=1,
             signed=False,

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from contracts.agents_api.releases import ReleaseItem
 from contracts.evidence import Claims
 from contracts.log.note import NoteKey
 from contracts.log.note_writing import vkey_of
@@ -135,7 +136,7 @@ def test_no_question_is_sealed_to_a_served_model_whose_enclave_was_accepted_in_n
             shown = platform.evidence(manifest, "split_server", enclave, request.json["nonce"])
             if public:
                 hospital.log.add("appraisal", {"claims": shown.claims, "appraisal": {"verdict": "accepted"}})
-            return Reply(body=plain(shown))
+            return Reply(body={**plain(shown), "enclave": "e1", "epoch": 1})
         if request.path.startswith("log/"):
             return hospital.log(request)
         return Reply(body={"receipts": []})
@@ -167,10 +168,12 @@ def test_no_release_is_opened_that_comes_from_an_enclave_which_was_accepted_in_n
         1, manifest.hash, manifest.run, receipt_hash(receipt.receipt), "sealed-to-sites", "1" * 64, 9,
         "2" * 64, sites, sites, "aggregator", "3" * 64, True, 1,
     )  # fmt: skip
-    statement = plain(sign_release(said, enclave))
-    asked = releases.AskedRelease(
-        manifest.run, "Triage", manifest.hash, "sealed-to-sites", "released", plain(receipt), 2, 2,
-        True, True, statement, plain(evidence),
+    statement, asked_for = (
+        msgspec.Raw(msgspec.json.encode(each)) for each in (sign_release(said, enclave), receipt)
+    )
+    asked = ReleaseItem(
+        manifest.run, "Triage", manifest.hash, "sealed-to-sites", "released", asked_for, 2, 2,
+        True, True, statement, evidence,
     )  # fmt: skip
     judged = releases.JudgedRelease(asked, manifest, receipt)
 

@@ -15,11 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.agents_api.releases import APPROVE_RELEASE, ReleaseApprovalBody
+from contracts.agents_api.studies import APPROVALS, APPROVE, SignatureBody
 from contracts.approvals import Approval as Given
 from contracts.approvals import approval_payload, verify_approvals
 from contracts.canonical import canonical
 from contracts.manifest import APPROVAL_DOMAIN, Manifest, parse
 from contracts.manifest import Release as Rule
+from contracts.program_calls import Nothing
 from contracts.receipts import NO_RECEIPT, Receipt, ReceiptInput
 from contracts.refusal import Refusal
 from contracts.releases import approve_release
@@ -157,10 +160,9 @@ def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
     site = State.open(theft.thief.folder).config.site
     everybody = [member.id for member in manifest.sites]
     forged = approve_release(manifest, release.receipt, site, theft.online_key, everybody)
-    body = {"run": run.pk, "rule": release.rule, "receipt": release.receipt}
-    body["approval"] = msgspec.to_builtins(forged)
+    body = ReleaseApprovalBody(run.pk, release.rule, release.receipt, forged)
     with contextlib.closing(theft.line()) as coordinator, pytest.raises(Refusal) as caught:
-        coordinator.call("POST", "releases", body)
+        coordinator.ask(APPROVE_RELEASE, body)
     assert caught.value.code == "approval.online_key"
     assert not release.signatures.exists()
 
@@ -168,9 +170,9 @@ def test_a_copy_of_the_state_folder_approves_nothing_and_orders_no_release(
 def test_neither_key_is_good_for_what_the_other_one_is_for(theft: Theft) -> None:
     own = next(site for site in theft.manifest.sites if site.public_key == theft.online_key.public)
     forged = theft.online_key.sign(APPROVAL_DOMAIN, approval_payload(theft.hash, own.id, [own.id]))
-    posted = {"manifest_hash": theft.hash, "confirmed": [own.id]}
+    posted = SignatureBody(theft.hash, (own.id,), forged)
     with contextlib.closing(theft.line()) as coordinator, pytest.raises(Refusal) as caught:
-        coordinator.call("POST", "approvals", {**posted, "signature": forged})
+        coordinator.ask(APPROVE, posted)
     assert caught.value.code == "approval.online_key"
     alone = msgspec.structs.replace(theft.manifest, sites=(own,))
     by_agent = theft.online_key.sign(APPROVAL_DOMAIN, approval_payload(alone.hash, own.id, [own.id]))
@@ -183,7 +185,7 @@ def test_neither_key_is_good_for_what_the_other_one_is_for(theft: Theft) -> None
     key = ApprovalKey(state.approval_file, theft.passphrase).of(theft.manifest, state.config.site)
     line = Coordinator(state.config.coordinator, (state.config.site, key, HERE))
     with pytest.raises(Refusal) as caught:
-        line.call("GET", "approvals")
+        line.ask(APPROVALS, Nothing())
     line.close()
     assert caught.value.code == "auth.bad_token"
 

@@ -16,6 +16,7 @@ from attestation.development import collateral, create_platform, install_platfor
 from attestation.development_quoting.trust_domain import EVENT_LOG, FOLDER, REGISTER, rtmr3
 from attestation.trust_domain import development_reference, launch_of
 from contracts.canonical import canonical
+from contracts.evidence import Evidence
 from contracts.refusal import Refusal
 from enclave_host import process as host
 from enclave_host.tdx.development import boot, launch
@@ -59,7 +60,9 @@ class Domain:
         shown = self.process.call("evidence", nonce=nonce)
         shown |= {"collateral": collateral(self.run.house.root, int(time.time()), "tdx")} | changes
         try:
-            Verifier(self.run.manifest, PROGRAM, self.folder).evidence(shown, nonce)
+            Verifier(self.run.manifest, PROGRAM, self.folder).evidence(
+                msgspec.convert(shown, Evidence), nonce
+            )
         except Refusal as refusal:
             return refusal.code
         return None

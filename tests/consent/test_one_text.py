@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
+from contracts.agents_api.datasets import Card
 from contracts.canonical import canonical
 from contracts.manifest import Manifest, Release, parse
 from enclave_jobs.runs.models import Contribution, Round, Run
@@ -22,7 +23,6 @@ from manifest_summary.facts import Fact
 from manifest_summary.leaving import release
 from manifest_summary.short import in_short
 from manifest_summary.summary import summary
-from site_agent.datasets.card import Card
 from site_agent.datasets.catalogue import Dataset
 from site_agent.letters import letter
 from site_agent.manifest_text import describe

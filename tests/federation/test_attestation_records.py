@@ -19,11 +19,12 @@ from attestation.measurement import measure
 from attestation.sources import open_source
 from contracts.canonical import canonical
 from contracts.evidence import Claims, Evidence, Expected, report_data
-from contracts.manifest import parse
+from contracts.manifest import Manifest, parse
 from contracts.policy import Policy, SgxReference, TdxReference
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Run
 from enclave_jobs.runs.services import launch
+from federation import frozen
 from federation.attestation import appraisals, log, nonces, references
 from federation.attestation.models import AppraisalRecord, LogEntry, Nonce, Reference, Root, StoredEvidence
 from federation.people.models import User
@@ -202,6 +203,22 @@ class TestAppraisals:
         with pytest.raises(Refusal, match=r"log\.foreign_policy"):
             log.append(APPRAISAL, replace(body, policy=policy.sha256), [policy])
         assert log.size() == before and not StoredEvidence.objects.filter(pk=policy.sha256).exists()
+
+    def test_to_store_and_log_one_parses_its_manifest_no_more_than_once(
+        self, evidence: Evidence, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        appraisal, parsed = self.judge(evidence, run), []
+
+        def counted(text: bytes) -> Manifest:
+            parsed.append(text)
+            return parse(text)
+
+        frozen.read_manifest.cache_clear()
+        monkeypatch.setattr(frozen, "parse", counted)
+        appraisals.store(evidence, appraisal, run=run)
+        appraisals.store(evidence, self.judge(evidence, run, nonce="f" * 64), run=run)
+        assert len(parsed) == 1
+        assert not hasattr(log, "parse") and not hasattr(appraisals, "parse")
 
     def test_without_its_log_entry_there_is_no_record(
         self, evidence: Evidence, run: Run, monkeypatch: Any

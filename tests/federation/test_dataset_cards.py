@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.agents_api.datasets import Card
 from contracts.refusal import Refusal
-from federation.datasets.cards import Card, check
+from federation.datasets.cards import check
 from federation.datasets.models import Dataset
 from federation.studies.models import Study
 from federation.studies.services import reopen

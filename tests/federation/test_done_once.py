@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from contracts.refusal import Refusal
+from federation import frozen as frozen_manifests
 from federation.attestation import log
-from federation.studies import frozen as frozen_manifests
 from federation.studies.models import Study
 from transparency_log import entry as entries
 
@@ -33,7 +33,7 @@ def counting(module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[An
 def test_a_manifest_is_parsed_once_however_often_and_through_whatever_row_it_is_asked_for(
     frozen: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frozen_manifests._read.cache_clear()
+    frozen_manifests.read_manifest.cache_clear()
     parsed = counting(frozen_manifests, "parse", monkeypatch)
     found = [frozen_manifests.manifest_of(Study.objects.get(pk=frozen.pk)) for _ in range(5)]
     assert len(parsed) == 1 and all(one is found[0] for one in found)

@@ -16,9 +16,9 @@ from django.urls import reverse
 from contracts.refusal import Refusal
 from enclave_jobs.runs.models import Round, Run
 from enclave_jobs.runs.services import launch
+from federation.frozen import manifest_of
 from federation.people.models import User
 from federation.studies import services
-from federation.studies.frozen import manifest_of
 from federation.studies.models import Approval, Study, Sweep, SweepPoint
 from tests.federation.cast import Hospital
 from tests.frontend.fullness import live_on

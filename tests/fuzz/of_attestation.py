@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation import certificates, collateral, documents, event_log, pck, quote
 from attestation.appraisal import appraise
+from contracts.agents_api.runs import SignerAnswer
 from contracts.evidence import Evidence
 from contracts.launch import read_launches, rtmr3_after
 from federation.attestation.collateral_files import read_file
-from site_agent.evidence import read_evidence
-from site_agent.transport import read_json
+from site_agent.transport import read_as, read_json
 from tests.attest.test_event_log import LOG
 from tests.attest.workshop import AT, CLAIMS, EVENT_LOG, EXPECTED, SGX, Workshop
 from tests.fuzz.targets import target
@@ -118,7 +118,8 @@ def _launches(data: bytes) -> object:
 @target("evidence", lambda: [json.dumps(shown()).encode()])
 def _evidence(data: bytes) -> object:
     """As an agent reads what the coordinator shows, and then the whole appraisal."""
-    read = read_evidence(read_json(httpx.Response(200, stream=httpx.ByteStream(data))))
+    answered = read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    read = read_as(answered or msgspec.Raw(b"null"), SignerAnswer).evidence
     return appraise(read, workshop().policy(SGX), at=AT, expected=EXPECTED)
 
 

@@ -24,7 +24,7 @@ from contracts.sealed import container, handback, package, session, shards, shar
 from contracts.sealed.frames import decrypt_frames, encrypt_frames
 from contracts.sealed.handback import HandedBack
 from contracts.sealed.stream import Binding
-from site_agent.transport import read_json
+from site_agent.transport import read_as, read_json
 from tests.fuzz.targets import target
 from transparency_log.bundle import verify_bundle
 from transparency_log.entry import parse_entry, typed_body
@@ -46,7 +46,8 @@ def vector(name: str) -> Any:
 
 def decoded(data: bytes) -> Any:
     """JSON as the agent reads an answer."""
-    return read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    answered = read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    return None if answered is None else read_as(answered, object)
 
 
 def dumped(*values: Any) -> list[bytes]:

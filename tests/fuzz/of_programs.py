@@ -20,7 +20,7 @@ from contracts.kept_keys import signing_key, signing_secret
 from enclave.programs import wire
 from enclave_host.mailbox import HostMailbox
 from enclave_jobs.jobs.results import lease_of, read_result
-from site_agent.transport import read_json
+from site_agent.transport import read_as, read_json
 from tests.fuzz.targets import target
 from tests.log.conftest import Enclave, History, tell
 from tests.support.instances import HERE
@@ -205,43 +205,44 @@ def _token(data: bytes) -> object:
 
 @target("coordinator's answer", lambda: [b'{"id":"job","lease":3}', b"", b"null"])
 def _answered(data: bytes) -> object:
-    return read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    answered = read_json(httpx.Response(200, stream=httpx.ByteStream(data)))
+    return None if answered is None else read_as(answered, object)
 
 
 BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "enrol": ("federation.sites.api", "EnrolBody", {
+    "enrol": ("contracts.agents_api.sites", "EnrolBody", {
         "token": "t", "public_key": "0" * 64, "approval_key": "0" * 64,
         "agent_version": "0.1", "runtime": "development",
     }),
-    "heartbeat": ("federation.sites.api", "HeartbeatBody", {
+    "heartbeat": ("contracts.agents_api.sites", "HeartbeatBody", {
         "agent_version": "0.1", "runtime": "development", "checks": [{"name": "clock", "outcome": "pass"}],
     }),
-    "datasets": ("federation.datasets.api", "DatasetBody", {
+    "datasets": ("contracts.agents_api.datasets", "DatasetBody", {
         "name": "notes", "digest": "0" * 64,
         "card": {"rows": 9, "labels": {}, "splits": {"train": 9}, "text_length": {"p50": 10}},
     }),
-    "approvals": ("federation.studies.api", "SignatureBody", {
+    "approvals": ("contracts.agents_api.studies", "SignatureBody", {
         "manifest_hash": "0" * 64, "confirmed": ["a"], "signature": "0" * 128,
     }),
-    "releases": ("enclave_jobs.releases.api", "ReleaseApprovalBody", {
+    "releases": ("contracts.agents_api.releases", "ReleaseApprovalBody", {
         "run": "r", "rule": "export", "receipt": "0" * 64,
         "approval": {"hpke_key": None, "confirmed": [], "signature": "0" * 128},
     }),
-    "threads": ("federation.threads.api", "MessageBody", {
+    "threads": ("contracts.agents_api.studies", "MessageBody", {
         "study": "s", "kind": "decline", "about": "study", "text": "No", "manifest_hash": "0" * 64,
     }),
-    "blobs": ("enclave_jobs.blobs.api", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
-    "failure": ("enclave_jobs.jobs.api", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),
-    "progress": ("enclave_jobs.jobs.api", "ProgressBody", {"lease": 1, "stage": "s", "fraction": 0.5}),
+    "blobs": ("contracts.agents_api.blobs", "NewBlob", {"sha256": "0" * 64, "bytes": 9, "run": "r"}),
+    "failure": ("contracts.agents_api.jobs", "Failure", {"lease": 1, "code": "internal", "facts": {"a": 1}}),
+    "progress": ("contracts.agents_api.jobs", "ProgressBody", {"lease": 1, "stage": "s", "fraction": 0.5}),
     "step": ("contracts.serving_calls", "StepArguments", {"session": "0" * 64, "number": 0, "sealed": ""}),
 }  # fmt: skip
 
 
 def body(module: str, kind: str, data: bytes) -> object:
-    from federation.wire import read
+    from federation.wire import read_body
 
     request: Any = SimpleNamespace(body=data)
-    return read(request, getattr(import_module(module), kind))
+    return read_body(request, getattr(import_module(module), kind))
 
 
 for _path, (_module, _struct, _valid) in BODIES.items():

@@ -23,7 +23,7 @@ from contracts.signing import SigningKey
 from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.training.tensors import METADATA, from_bytes
 from site_agent.datasets.workbooks import sheet_rows
-from site_agent.transport import read_json
+from site_agent.transport import read_as, read_json
 from tests.fuzz.of_contracts import VECTORS
 from tests.fuzz.of_files import TEMPLATE
 from transparency_log.archive import Archive
@@ -99,5 +99,8 @@ def test_a_log_entry_nested_without_end_is_refused_though_it_is_in_the_log() -> 
 def test_an_answer_with_half_a_character_or_no_number_is_no_json(body: bytes) -> None:
     """json.loads lets these through; the first thing that wrote them down ended the agent's command."""
     with refused("agent.bad_answer"):
-        read_json(httpx.Response(200, stream=httpx.ByteStream(body)))
-    assert read_json(httpx.Response(200, stream=httpx.ByteStream(msgspec.json.encode({"a": 1})))) == {"a": 1}
+        answered = read_json(httpx.Response(200, stream=httpx.ByteStream(body)))
+        assert answered is not None
+        read_as(answered, object)
+    answered = read_json(httpx.Response(200, stream=httpx.ByteStream(msgspec.json.encode({"a": 1}))))
+    assert answered is not None and read_as(answered, object) == {"a": 1}

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from django.utils import timezone
 
+from contracts.jobs import Countersigning, inputs_of
 from contracts.receipts import NO_RECEIPT, Best, InstanceCount, Receipt, ReceiptInput, Scoring
 from contracts.refusal import Refusal
 from contracts.roster import countersign, parse_roster, roster_hash
@@ -36,7 +37,7 @@ from enclave_jobs.jobs.models import Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, Round, RoundKind, Run
 from enclave_jobs.supervisor import client
 from federation.attestation.models import LogEntry
-from federation.studies.frozen import manifest_of
+from federation.frozen import manifest_of
 from federation.studies.models import Event
 from tests.jobs.cast import Scene, make_scene
 
@@ -208,7 +209,8 @@ def test_closing_a_round_drops_who_is_late_and_asks_the_others_to_countersign(sc
     assert (dropped.state, dropped.error_code) == ("dropped", "contribution.late")
     assert Job.objects.get(pk=late.pk).state == JobState.EXPIRED
     asked = Job.objects.get(kind=JobKind.COUNTERSIGN)
-    assert asked.site == scene.anna.site and asked.given["roster"] == scene.round.roster
+    given = inputs_of("countersign", bytes(asked.given), Countersigning)
+    assert asked.site == scene.anna.site and given.roster == roster
     assert LogEntry.objects.filter(kind="roster.fixed").count() == 1
     countersigning.fix_roster(scene.round, manifest_of(scene.run))
     assert LogEntry.objects.filter(kind="roster.fixed").count() == 1

@@ -26,8 +26,8 @@ from enclave_jobs.conductor import aggregating, attendance, features, finishing,
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.jobs.models import Job, JobKind
 from enclave_jobs.runs.models import Round, Run, RunState
+from federation.frozen import manifest_of
 from federation.ids import new_id
-from federation.studies.frozen import manifest_of
 from tests.federation.cast import API, Hospital
 from tests.jobs.cast import Scene, answer, make_scene
 

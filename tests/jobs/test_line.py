@@ -20,13 +20,13 @@ import httpx
 import pytest
 from redis import Redis
 
+from contracts.agents_api.jobs import FAILURE, PROGRESS, Failure, LeasedJob, ProgressBody
 from contracts.bound_request import AGENTS_API, bind_request
 from contracts.kept_keys import signing_key
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from enclave_jobs.jobs.bell import Bell
 from site_agent import leases
-from site_agent.leases import Job
 from site_agent.line import PlaceInLine
 from site_agent.transport import Coordinator, HttpAnswer
 from tests.support import beginnings, redis_server
@@ -130,7 +130,7 @@ def later() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def kept(place: Place, later: ThreadPoolExecutor, wait: int) -> Future[tuple[Job | None, HttpAnswer]]:
+def kept(place: Place, later: ThreadPoolExecutor, wait: int) -> Future[HttpAnswer[LeasedJob]]:
     """A request that the coordinator keeps."""
     asked = later.submit(leases.ask, place.agent(), wait, 0.0)
     wait_for(lambda: place.redis.pubsub_numsub("fedslice:wake")[0][1], 20, "the web process listens")
@@ -144,40 +144,38 @@ def test_work_reaches_a_waiting_agent_as_soon_as_it_is_offered(
 ) -> None:
     asked = kept(place, later, 20)
     offered = place.offer()
-    job, _ = asked.result(20)
+    job = asked.result(20).value
     assert job is not None
     assert (job.id, job.lease, job.run) == (offered, 1, place.run)
 
 
 def test_who_waits_in_vain_hears_so_when_the_time_is_over_and_is_not_sent_away(place: Place) -> None:
     began = time.monotonic()
-    job, answer = leases.ask(place.agent(), 2, 0.0)
-    assert job is None
+    answer = leases.ask(place.agent(), 2, 0.0)
+    assert answer.value is None
     assert time.monotonic() - began >= 2
-    assert answer.status == 204
     assert "retry-after" not in answer.headers
     assert "fedslice-wait" not in answer.headers
 
 
 def test_a_job_that_may_be_tried_again_later_comes_when_it_is_due(place: Place) -> None:
     place.offer()
-    first, _ = leases.ask(place.agent(), 0, 0.0)
+    first = leases.ask(place.agent(), 0, 0.0).value
     assert first is not None
-    body = {"lease": first.lease, "code": "wire.closed", "facts": {}}
-    place.agent().call("POST", f"jobs/{first.id}/failure", body)
-    again, _ = leases.ask(place.agent(), 20, 0.0)
+    place.agent().ask(FAILURE, Failure(first.lease, "wire.closed"), job=first.id)
+    again = leases.ask(place.agent(), 20, 0.0).value
     assert again is not None
     assert (again.id, again.lease) == (first.id, 2)
 
 
 def test_an_agent_whose_answer_was_lost_gets_its_job_at_once(place: Place) -> None:
     place.offer()
-    lost, _ = leases.ask(place.agent(), 0, 0.0)
-    again, _ = leases.ask(place.agent(), 0, 0.0)
+    lost = leases.ask(place.agent(), 0, 0.0).value
+    again = leases.ask(place.agent(), 0, 0.0).value
     assert lost is not None and again is not None
     assert (again.id, again.lease) == (lost.id, lost.lease + 1)
     with pytest.raises(Refusal) as refusal:
-        place.agent().call("POST", f"jobs/{lost.id}/progress", {"lease": lost.lease, "stage": "training"})
+        place.agent().ask(PROGRESS, ProgressBody(lost.lease, "training"), job=lost.id)
     assert refusal.value.code == "lease.late"
 
 
@@ -191,7 +189,7 @@ def test_a_run_that_goes_on_after_a_pause_wakes_the_agents_that_wait(
     offered = place.offer()
     asked = kept(place, later, 20)
     place.console.ask(code=steer.format("resume"))
-    job, _ = asked.result(10)
+    job = asked.result(10).value
     assert job is not None
     assert job.id == offered
 
@@ -201,8 +199,8 @@ def test_a_site_keeps_no_more_than_a_few_requests_on_the_line(
 ) -> None:
     """Its key could open thousands: each is a connection, and memory."""
     with ThreadPoolExecutor(7) as many:
-        answers = [answer for _, answer in many.map(lambda _: leases.ask(place.agent(), 8, 0.0), range(7))]
-    assert {answer.status for answer in answers} == {204}
+        answers = list(many.map(lambda _: leases.ask(place.agent(), 8, 0.0), range(7)))
+    assert {answer.value for answer in answers} == {None}
     assert sum(answer.headers.get("retry-after") == "2" for answer in answers) == 3
 
 
@@ -259,7 +257,7 @@ def test_who_left_the_line_is_leased_nothing(place: Place) -> None:
         time.sleep(1.5)
     time.sleep(0.5)
     offered = place.offer()
-    job, _ = leases.ask(place.agent(), 0, 0.0)
+    job = leases.ask(place.agent(), 0, 0.0).value
     assert job is not None
     assert (job.id, job.lease) == (offered, 1)
 
@@ -272,9 +270,9 @@ def test_a_redis_that_went_away_delays_work_and_loses_none(place: Place, later: 
     asked = kept(place, later, 6)
     place.redis.client_kill_filter(_type="pubsub")
     offered = place.offer()
-    job, _ = asked.result(20)
+    job = asked.result(20).value
     if job is None:  # the word fell between two subscriptions: the next request finds the job
-        job, _ = leases.ask(place.agent(), 0, 0.0)
+        job = leases.ask(place.agent(), 0, 0.0).value
     assert job is not None
     assert job.id == offered
 
@@ -294,7 +292,7 @@ def test_a_redis_that_forgot_everything_opens_no_replay_and_agents_go_on(
     replayed = httpx.post(f"{place.url}{AGENTS_API}lease", content=body, headers=headers)
     assert (replayed.status_code, replayed.json()["code"]) == (401, "auth.replayed")
     offered = place.offer()
-    job, _ = asked.result(10)
+    job = asked.result(10).value
     assert job is not None
     assert job.id == offered
 
@@ -327,7 +325,6 @@ def test_a_web_process_that_ends_lets_the_waiting_go(served: Place, later: Threa
     asked = kept(served, later, 20)
     began = time.monotonic()
     served.process.send_signal(signal.SIGTERM)
-    job, answer = asked.result(20)
-    assert (job, answer.status) == (None, 204)
+    assert asked.result(20).value is None
     assert served.process.wait(20) is not None
     assert time.monotonic() - began < 10

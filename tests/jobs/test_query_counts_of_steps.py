@@ -15,8 +15,8 @@ from enclave_jobs.conductor import collecting, countersigning, joining, rounds
 from enclave_jobs.conductor.methods import method_1
 from enclave_jobs.jobs.models import JOINS, Inputs, Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, Round, RoundKind
+from federation.frozen import manifest_of
 from federation.sites.models import Site
-from federation.studies.frozen import manifest_of
 from tests.jobs.cast import Scene, make_scene
 
 pytestmark = pytest.mark.django_db

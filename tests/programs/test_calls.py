@@ -18,9 +18,8 @@ from enclave.programs.aggregator import Aggregator
 from enclave.programs.client_slice import ClientSlice
 from enclave.programs.mailbox import Mailbox
 from enclave.programs.split_server import SplitServer
+from enclave_host import child_calls
 
-NUMBERS = {("Receipt", "metrics"), ("RoundDone", "metrics")}
-"""Groups of numbers by name, nested: `contracts.receipts` looks at each of them."""
 MODULES = [
     *sorted(f"contracts.{path.stem}" for path in Path("contracts").glob("*_calls.py")),
     "enclave_jobs.supervisor.protocol",
@@ -31,6 +30,13 @@ BOUNDARIES = sorted(
         "contracts/*_calls.py",
         "enclave/programs/*.py",
         "enclave_host/process.py",
+        "enclave_host/bounded*.py",
+        "enclave_host/child_calls.py",
+        "enclave_host/converting/*.py",
+        "enclave_host/proving/__init__.py",
+        "enclave_host/proving/__main__.py",
+        "enclave_host/proving/trying.py",
+        "enclave_jobs/base_models/*.py",
         "enclave_jobs/supervisor/*.py",
         "enclave_jobs/conductor/**/*.py",
         "enclave_jobs/enclaves/api.py",
@@ -40,8 +46,6 @@ BOUNDARIES = sorted(
     for path in Path().glob(pattern)
 )
 LOOSE = {
-    ("contracts/server_calls.py", "RoundDone"),  # numbers, see above
-    ("enclave_host/process.py", "call"),  # a host that keeps to no form, for tests and benchmarks
     ("enclave_jobs/conductor/finishing.py", "summary"),  # what the database keeps
     ("enclave/programs/round_ledger.py", "_draft"),  # from here on, numbers that a program tells itself
     ("enclave/programs/coded.py", "rounded_of_coded"),
@@ -52,6 +56,9 @@ LOOSE = {
     ("enclave/programs/choices.py", "rounded_of_choices"),
 }
 """Where a mapping of anything is taken or given."""
+
+
+CHILDREN = [value for value in vars(child_calls).values() if isinstance(value, child_calls.ChildCall)]
 
 
 @cache
@@ -89,7 +96,15 @@ def test_neither_arguments_nor_result_hold_what_could_be_anything(name):
     call = calls()[name]
     for struct in (call.arguments, call.result):
         assert struct.__struct_config__.forbid_unknown_fields, struct
-        assert untyped(struct, set()) <= NUMBERS
+        assert untyped(struct, set()) == set()
+
+
+@pytest.mark.parametrize("call", CHILDREN, ids=lambda call: call.module)
+def test_what_a_bounded_child_is_asked_and_says_is_typed_as_well(call):
+    for struct in (call.request, call.result, child_calls.ChildBounds, child_calls.ChildLine):
+        assert struct.__struct_config__.forbid_unknown_fields, struct
+        assert untyped(struct, set()) == set()
+    assert import_module(f"{call.module}.__main__" if "trying" not in call.module else call.module)
 
 
 @pytest.mark.parametrize("path", BOUNDARIES)

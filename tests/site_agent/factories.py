@@ -14,6 +14,7 @@ from attestation.development import (
     platform_root_sha256,
 )
 from attestation.measurement import measure
+from contracts.agents_api.datasets import DatasetAnswer, DatasetBody
 from contracts.canonical import canonical
 from contracts.manifest import (
     Aggregation,
@@ -57,11 +58,8 @@ def add_dataset(
     class Publisher:
         """Answers as the coordinator does."""
 
-        def call(self, method: str, path: str, body: Any = None) -> Any:
-            return self
-
-        def field(self, name: str, kind: type) -> str:
-            return identifier
+        def ask(self, endpoint: Any, body: DatasetBody) -> DatasetAnswer:
+            return DatasetAnswer(identifier, body.name, body.card.rows)
 
     return catalogue.publish(dataset, Publisher())  # type: ignore[arg-type]
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.canonical import canonical
 from contracts.jobs import JoinResult
 from contracts.manifest import Manifest
@@ -213,7 +214,7 @@ def test_a_forked_log_ends_the_daemon_before_any_job(
 def slow_work(monkeypatch: pytest.MonkeyPatch, begun: threading.Event) -> None:
     """Replace the work itself by one that only tells its progress, for at most 20 s."""
 
-    def do(self: JobRunner, job: leases.Job, lease: leases.Lease) -> JoinResult:
+    def do(self: JobRunner, job: LeasedJob, lease: leases.Lease) -> JoinResult:
         begun.set()
         for step in range(400):
             lease.tell("training", step / 400, f"{step} of 400 rows")
@@ -257,7 +258,7 @@ def test_a_lease_that_was_taken_back_ends_the_work(
 def test_progress_is_told_and_survives_a_broken_line(
     state: State, server: Server, approved: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def do(self: JobRunner, job: leases.Job, lease: leases.Lease) -> JoinResult:
+    def do(self: JobRunner, job: LeasedJob, lease: leases.Lease) -> JoinResult:
         for step in range(10):
             lease.tell("training", step / 10, f"{step} of 10 rows")
             time.sleep(0.1)
@@ -282,7 +283,7 @@ def test_an_unforeseen_error_is_told_by_code_only(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def do(self: JobRunner, job: leases.Job, lease: leases.Lease) -> JoinResult:
+    def do(self: JobRunner, job: LeasedJob, lease: leases.Lease) -> JoinResult:
         raise ValueError("row: Mrs Canary-4711")
 
     monkeypatch.setattr(JobRunner, "do", do)

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from contracts.agents_api.endpoint import Endpoint
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from site_agent import transport
-from site_agent.transport import Coordinator
+from site_agent.transport import JSON, Coordinator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BODY = {
@@ -26,7 +29,7 @@ def refused(live_server: Any, path: str, body: dict[str, Any]) -> Refusal:
     coordinator = Coordinator(live_server.url, insecure_http=True)
     try:
         with pytest.raises(Refusal) as caught:
-            coordinator.call("POST", path, body)
+            coordinator.send(Endpoint("POST", path, Nothing, Nothing), msgspec.json.encode(body), JSON)
     finally:
         coordinator.close()
     return caught.value

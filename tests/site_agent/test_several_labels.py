@@ -11,9 +11,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from contracts.agents_api.datasets import Card
 from contracts.refusal import Refusal
 from contracts.rows import Row, TextLabels, read_row
-from federation.datasets.cards import Card as Published
 from federation.datasets.cards import check
 from site_agent.dataset_questions import require_answers
 from site_agent.dataset_report import show
@@ -150,9 +150,9 @@ def test_the_card_shows_labels_and_no_text_and_the_coordinator_takes_it(tmp_path
     assert "any number of labels (text-labels)" in said and "rows without any label" in said
     assert "8 rows" in said and "about case" not in said
     card = dataset.card
-    published = Published(card.rows, dict(card.labels), dict(card.splits), {}, kind="text-labels")  # type: ignore[arg-type]
+    published = Card(card.rows, dict(card.labels), dict(card.splits), {}, kind="text-labels")  # type: ignore[arg-type]
     check(published)
     assert card.labels == {"cough": 16, "fever": 24}
     for wrong in ({"fever": 3}, {"fever": 38}, {"fever": 41}):
         with pytest.raises(Refusal, match=r"card\."):
-            check(Published(40, wrong, dict(card.splits), {}, kind="text-labels"))  # type: ignore[arg-type]
+            check(Card(40, wrong, dict(card.splits), {}, kind="text-labels"))  # type: ignore[arg-type]

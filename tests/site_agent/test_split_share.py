@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.evidence import Claims
 from contracts.jobs import ShareResult
 from contracts.manifest import KeyShares, Manifest, Spf, Split
@@ -19,7 +20,6 @@ from contracts.sealed.hpke import HpkeKey
 from contracts.sealed.session import decode
 from contracts.sealed.shares import combine, deposit
 from contracts.signing import SigningKey
-from site_agent.leases import Job
 from site_agent.methods.method_2.job_runner import SplitJobRunner
 from site_agent.receipts import ReceiptBook
 from site_agent.state import State
@@ -77,7 +77,8 @@ class Scene:
 
     def work(self, **changes: Any) -> ShareResult:
         reported = {"enclave": "enclave-2", "epoch": 2, "escrow": msgspec.to_builtins(self.escrow)}
-        job = Job("job", "share", 1, 0.0, "run-1", self.manifest.hash, None, reported | changes)
+        inputs = msgspec.Raw(msgspec.json.encode(reported | changes))
+        job = LeasedJob("job", "share", 1, 0, "run-1", self.manifest.hash, None, inputs)
         session: Any = self.session
         coordinator: Any = None
         lease: Any = Quiet()

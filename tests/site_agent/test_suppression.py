@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.agents_api.datasets import THRESHOLD
 from site_agent.datasets.card import make_card
-from site_agent.datasets.suppression import THRESHOLD, suppress
+from site_agent.datasets.suppression import suppress
 
 Suppress = Callable[[Mapping[str, int]], dict[str, int | None]]
 Table = tuple[int, ...]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from contracts.agents_api.datasets import Card
 from contracts.refusal import Refusal
 from contracts.rows import Row, TokensTags, read_row
-from federation.datasets.cards import Card as Published
 from federation.datasets.cards import check
 from site_agent.dataset_report import show
 from site_agent.datasets.catalogue import Catalogue
@@ -103,4 +103,4 @@ def test_the_card_counts_rows_with_a_type_and_shows_no_word(tmp_path: Path) -> N
     said = "\n".join(lines)
     assert "each row is words, each with its tag (token-tags)" in said and "chest" not in said
     assert dataset.card.labels == {"SIGN": 20}
-    check(Published(30, {"SIGN": 20}, {"train": 30}, {}, kind="token-tags"))
+    check(Card(30, {"SIGN": 20}, {"train": 30}, {}, kind="token-tags"))

@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.agents_api.studies import ThreadItem
 from contracts.refusal import Refusal
-from site_agent.threads import Thread, choose, describe, threads
+from site_agent.threads import choose, describe, threads
+from tests.site_agent.conftest import Line, Reply, Server
 
 SALT = "5" * 64
 
 
-def thread(said_first: str, **changes: Any) -> Thread:
+def thread(said_first: str, **changes: Any) -> ThreadItem:
     text = said_first
     digest = hashlib.sha256(bytes.fromhex(SALT) + text.encode()).hexdigest()
     said = {
@@ -23,7 +25,7 @@ def thread(said_first: str, **changes: Any) -> Thread:
         "salt": SALT, "digest": digest, **changes,
     }  # fmt: skip
     reported = {"study": "S1", "name": "Triage", "manifest_hash": "a" * 64, "state": "approving"}
-    return msgspec.convert({**reported, "declined": False, "messages": [said]}, Thread)
+    return msgspec.convert({**reported, "declined": False, "messages": [said]}, ThreadItem)
 
 
 def test_nothing_that_a_lead_or_a_coordinator_wrote_moves_the_cursor_or_turns_the_line() -> None:
@@ -49,10 +51,7 @@ def test_a_study_is_chosen_by_its_name_or_fingerprint_and_never_by_chance() -> N
             choose(found, asked)
 
 
-def test_an_answer_that_is_no_list_of_threads_is_refused() -> None:
-    class Line:
-        def call(self, *_: Any) -> Any:
-            return type("Answer", (), {"body": [{"study": 1}]})()
-
+def test_an_answer_that_is_no_list_of_threads_is_refused(server: Server, line: Line) -> None:
+    server.script(Reply(body=[{"study": 1}]))
     with pytest.raises(Refusal, match=r"agent\.bad_answer"):
-        threads(Line())  # type: ignore[arg-type]
+        threads(line.coordinator)

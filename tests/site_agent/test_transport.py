@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import threading
 import time
+from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct
 
+from contracts.agents_api.datasets import WITHDRAW
+from contracts.agents_api.endpoint import Endpoint
+from contracts.agents_api.jobs import FAILURE, Failure, Wish
+from contracts.program_calls import Nothing
 from contracts.refusal import Refusal
 from contracts.signing import SigningKey
 from site_agent import transport
@@ -22,10 +27,33 @@ from tests.site_agent.conftest import DROP, SITE, Line, Reply, Request, Server
 from tests.support.instances import HERE
 
 
+class Fine(Struct, frozen=True):
+    fine: bool
+
+
+GET = Endpoint("GET", "fine", Nothing, Fine)
+POST = Endpoint("POST", "fine", Wish, Fine)
+
+
+@pytest.mark.parametrize("body", [{}, {"fine": 1}, {"fine": "yes"}, {"fine": None}, [], "fine", 7, None, b""])
+def test_an_answer_of_another_form_is_no_answer(server: Server, line: Line, body: Any) -> None:
+    server.script(Reply(body=body))
+    with pytest.raises(Refusal) as caught:
+        line.coordinator.ask(GET, Nothing(), patience=0)
+    assert caught.value.code == "agent.bad_answer"
+
+
+def test_an_answer_may_say_more_than_this_agent_knows(server: Server, line: Line) -> None:
+    """The coordinator is updated first."""
+    server.script(Reply(body={"fine": True, "since": "the next version"}))
+    assert line.coordinator.ask(GET, Nothing()) == Fine(True)
+
+
 def test_every_request_carries_its_own_short_token(server: Server, line: Line) -> None:
     before = int(time.time())
+    server.script(Reply(body={"fine": True}))
     for _ in range(3):
-        line.coordinator.call("POST", "heartbeat", {"a": 1})
+        line.coordinator.ask(POST, Wish(1))
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(line.key.public))
     claims = [
         jwt.decode(request.token, key, algorithms=["EdDSA"], audience="fedslice-coordinator")
@@ -42,7 +70,7 @@ def test_every_request_carries_its_own_short_token(server: Server, line: Line) -
 
 def test_a_dropped_connection_is_tried_again_with_a_fresh_token(server: Server, line: Line) -> None:
     server.script(DROP, DROP, Reply(body={"fine": True}))
-    assert line.coordinator.call("POST", "lease", {}).body == {"fine": True}
+    assert line.coordinator.ask(POST, Wish()) == Fine(True)
     assert len({request.token for request in server.requests}) == 3
     assert "cannot be reached" in line.said[0]
     assert "answers again" in line.said[-1]
@@ -51,7 +79,7 @@ def test_a_dropped_connection_is_tried_again_with_a_fresh_token(server: Server, 
 def test_a_busy_coordinator_is_left_alone_for_as_long_as_it_asks(server: Server, line: Line) -> None:
     server.script(Reply(503, b"<html>down", {"Retry-After": "1"}), Reply(body={"fine": True}))
     started = time.monotonic()
-    assert line.coordinator.call("GET", "approvals").body == {"fine": True}
+    assert line.coordinator.ask(GET, Nothing()) == Fine(True)
     assert 1.0 <= time.monotonic() - started < 5
     assert "answered 503" in line.said[0]
 
@@ -59,7 +87,7 @@ def test_a_busy_coordinator_is_left_alone_for_as_long_as_it_asks(server: Server,
 def test_patience_ends(server: Server, line: Line) -> None:
     server.script(DROP)
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("GET", "approvals", patience=0.2)
+        line.coordinator.ask(GET, Nothing(), patience=0.2)
     assert caught.value.code == "agent.unreachable"
     assert len(server.requests) > 2
 
@@ -67,7 +95,7 @@ def test_patience_ends(server: Server, line: Line) -> None:
 def test_nobody_there_is_said_in_plain_words(line: Line, server: Server) -> None:
     server.close()
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("GET", "approvals", patience=0)
+        line.coordinator.ask(GET, Nothing(), patience=0)
     assert caught.value.facts["fault"] == "nothing listens there"
 
 
@@ -78,7 +106,7 @@ def test_a_dead_proxy_is_the_proxys_fault(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     coordinator = Coordinator("https://coordinator.example")
     with contextlib.closing(coordinator), pytest.raises(Refusal) as caught:
-        coordinator.call("GET", "lease", patience=0)
+        coordinator.ask(GET, Nothing(), patience=0)
     assert caught.value.code == "agent.proxy" and is_passing(caught.value)
     said = str(caught.value)
     assert f"The proxy 127.0.0.1:{port} (from HTTPS_PROXY)" in said and "nothing listens there" in said
@@ -87,7 +115,7 @@ def test_a_dead_proxy_is_the_proxys_fault(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_refusal_keeps_the_coordinators_code_and_is_not_repeated(server: Server, line: Line) -> None:
     server.script(Reply(409, {"code": "lease.late", "facts": {"code": "x", "self": 1}, "message": "m"}))
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("POST", "jobs/1/result", {})
+        line.coordinator.ask(POST, Wish())
     assert caught.value.code == "lease.late"
     assert len(server.requests) == 1
 
@@ -98,7 +126,7 @@ def test_a_code_of_a_newer_coordinator_is_shown_in_its_words_made_harmless(
     body = {"code": "new.code", "message": "Go \x1b[31maway", "hint": "‮now", "reference": "ab12"}
     server.script(Reply(400, body))
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("POST", "lease", {})
+        line.coordinator.ask(POST, Wish())
     assert caught.value.code == "agent.refused"
     text = str(caught.value)
     assert "new.code" in text and "ab12" in text
@@ -108,10 +136,10 @@ def test_a_code_of_a_newer_coordinator_is_shown_in_its_words_made_harmless(
 def test_a_retryable_refusal_under_503_is_tried_again_and_keeps_its_code(server: Server, line: Line) -> None:
     busy = Reply(503, {"code": "supervisor.unreachable", "facts": {}, "message": ""})
     server.script(busy, busy, Reply(body={"fine": True}))
-    assert line.coordinator.call("POST", "lease", {}).body == {"fine": True}
+    assert line.coordinator.ask(POST, Wish()) == Fine(True)
     server.script(busy)
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("POST", "lease", {}, patience=0.1)
+        line.coordinator.ask(POST, Wish(), patience=0.1)
     assert caught.value.code == "supervisor.unreachable"
 
 
@@ -119,14 +147,14 @@ def test_a_retryable_refusal_under_503_is_tried_again_and_keeps_its_code(server:
 def test_an_answer_that_is_not_the_coordinators_is_named_so(server: Server, line: Line, reply: Reply) -> None:
     server.script(reply)
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("GET", "approvals", patience=0)
+        line.coordinator.ask(GET, Nothing(), patience=0)
     assert caught.value.code == "agent.bad_answer"
 
 
 def test_a_redirect_is_not_followed(server: Server, line: Line) -> None:
     server.script(Reply(307, b"", {"Location": f"{server.url}/elsewhere"}))
     with pytest.raises(Refusal):
-        line.coordinator.call("POST", "lease", {}, patience=0)
+        line.coordinator.ask(POST, Wish(), patience=0)
     assert len(server.requests) == 1
 
 
@@ -136,7 +164,7 @@ def test_an_endless_answer_is_not_read_to_its_end(
     monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
     server.script(Reply(body={"a": "x" * 5000}))
     with pytest.raises(Refusal) as caught:
-        line.coordinator.call("GET", "approvals", patience=0)
+        line.coordinator.ask(GET, Nothing(), patience=0)
     assert "larger" in str(caught.value)
 
 
@@ -149,11 +177,11 @@ def test_stopping_ends_a_wait_at_once(server: Server) -> None:
     threading.Timer(0.3, stop.set).start()
     started = time.monotonic()
     with pytest.raises(Refusal) as caught:
-        coordinator.call("GET", "approvals", patience=1000)
+        coordinator.ask(GET, Nothing(), patience=1000)
     assert caught.value.code == "agent.stopped"
     assert time.monotonic() - started < 5
     server.script(Reply())
-    coordinator.last_words("jobs/1/failure", {"lease": 1})
+    coordinator.last_words(FAILURE, Failure(1, "internal"), job="1")
     assert server.requests[-1].path == "jobs/1/failure"
     coordinator.close()
 
@@ -210,14 +238,15 @@ def test_pauses_grow_are_spread_and_stay_bounded() -> None:
 
 def test_the_answerer_sees_what_was_sent(server: Server, line: Line) -> None:
     seen: list[Request] = []
-    numbers = itertools.count()
 
     def answer(request: Request) -> Reply:
         seen.append(request)
-        return Reply(body={"number": next(numbers)})
+        return Reply(204, b"") if request.method == "DELETE" else Reply(body={"fine": True})
 
     server.answer = answer
-    assert line.coordinator.call("DELETE", "datasets/x").field("number", int) == 0
-    assert (seen[0].method, seen[0].path, seen[0].body) == ("DELETE", "datasets/x", b"")
-    with pytest.raises(Refusal):
-        line.coordinator.call("GET", "approvals").field("number", str)
+    line.coordinator.post(WITHDRAW, Nothing(), dataset_id="../x")
+    assert (seen[0].method, seen[0].path, seen[0].body) == ("DELETE", "datasets/..%2Fx", b"")
+    assert line.coordinator.ask(GET, Nothing(), query={"after": 3}) == Fine(True)
+    assert (seen[1].method, seen[1].path) == ("GET", "fine?after=3")
+    line.coordinator.ask(POST, Wish(4))
+    assert (seen[2].method, seen[2].path, seen[2].body) == ("POST", "fine", b'{"wait":4}')

@@ -10,13 +10,13 @@ import pytest
 
 from contracts.refusal import Refusal
 from enclave_host.bounded import ChildLimits, run_bounded
+from enclave_host.child_calls import ChildProgress
 from error_catalogue import CATALOGUE
+from tests.support.telling_child import CALL, Do, Has
 
-CHILD = "tests.support.telling_child"
 
-
-def child(do: str, tell: Any = None, **limits: int) -> Any:
-    return run_bounded(CHILD, {"do": do}, ChildLimits(**{"memory": 256 << 20, "seconds": 60, **limits}), tell)
+def child(do: str, tell: Any = None, **limits: int) -> Has:
+    return run_bounded(CALL, Do(do), ChildLimits(**{"memory": 256 << 20, "seconds": 60, **limits}), tell)
 
 
 def test_a_child_has_no_secret_no_network_and_no_folder_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,11 +24,11 @@ def test_a_child_has_no_secret_no_network_and_no_folder_that_stays(monkeypatch: 
     monkeypatch.setenv("HF_TOKEN", "nor this")
     heard: list[Any] = []
     reported = child("print", heard.append)
-    assert heard == [{"stage": "here"}]
-    assert not {"FEDSLICE_SUPERVISOR_TOKEN", "HF_TOKEN"} & set(reported["environment"])
+    assert heard == [ChildProgress("here")]
+    assert not {"FEDSLICE_SUPERVISOR_TOKEN", "HF_TOKEN"} & set(reported.environment)
     if subprocess.run(["unshare", "--map-root-user", "--net", "true"]).returncode == 0:
-        assert reported["interfaces"] == ["lo"]  # of a namespace of its own, and down
-    assert reported["core"] == 0 and not Path(reported["home"]).exists()
+        assert reported.interfaces == ["lo"]  # of a namespace of its own, and down
+    assert reported.core == 0 and not Path(reported.home).exists()
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,8 @@ def test_a_child_has_no_secret_no_network_and_no_folder_that_stays(monkeypatch: 
         ("eat", {}, "child.memory"),
         ("fill", {"disk": 1 << 20}, "child.no_room"),
         ("exit", {}, "child.failed"),
+        ("lie", {}, "child.failed"),
+        ("curse", {}, "model.file_missing"),
     ],
 )
 def test_each_end_of_a_child_is_a_refusal_of_its_own(do: str, limits: dict[str, int], code: str) -> None:

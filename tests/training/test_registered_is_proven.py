@@ -23,11 +23,13 @@ from transformers import (
     RobertaModel,
 )
 
-from contracts.model_proof import WAYS, ModelProof, read_proof
+from contracts.manifest import Lora, Spf
+from contracts.model_proof import WAYS, ModelProof
 from contracts.refusal import Refusal
 from enclave_host.bounded import ChildLimits
+from enclave_host.child_calls import ChildProgress, Prove, TryStudy
 from enclave_host.proving import prove
-from enclave_host.proving.registration import carry_out
+from enclave_host.proving.registration import proof_of, try_study
 from error_catalogue import CATALOGUE, explain
 from tests.training.conftest import make_tokenizer
 
@@ -38,8 +40,7 @@ SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 def proven(folder: Path, task: str = CLASSIFICATION, whole: int = WHOLE) -> ModelProof:
     """What the child says, without the child."""
-    request = {"folder": str(folder), "task": task, "whole": whole, "targets": []}
-    return read_proof(carry_out(request, lambda _: None))
+    return proof_of(Prove(str(folder), task, (), whole), lambda _: None)
 
 
 def refused(folder: Path, task: str = CLASSIFICATION) -> Refusal:
@@ -310,33 +311,29 @@ def test_a_model_with_fewer_positions_than_it_claims_is_refused(bert_folder: Pat
 
 
 def test_the_child_says_the_same_and_how_far_it_is(bert_folder: Path) -> None:
-    reported: list[dict[str, Any]] = []
+    reported: list[ChildProgress] = []
     proof = prove(bert_folder, CLASSIFICATION, limits=ChildLimits(4 << 30, 300), tell=reported.append)
     assert proof == proven(bert_folder)
-    assert (reported[0]["stage"], reported[-1]["stage"]) == ("files", "passes")
+    assert (reported[0].stage, reported[-1].stage) == ("files", "passes")
 
 
 def test_before_a_study_is_frozen_exactly_its_tuning_is_tried(bert_folder: Path) -> None:
     proof = proven(bert_folder)
 
     def check(**changes: Any) -> None:
-        study = {"files": proof.files, "way": "masked/lora", "cut": 0, "tokens": 16, "labels": 3,
-                 "adapter": {"kind": "lora", "rank": 2, "alpha": 4, "targets": ["query"]}}  # fmt: skip
-        request = {
-            "folder": str(bert_folder),
-            "task": CLASSIFICATION,
-            "whole": WHOLE,
-            "study": {**study, **changes},
-        }
-        assert carry_out(request, lambda _: None) is True
+        study: dict[str, Any] = {
+            "folder": str(bert_folder), "task": CLASSIFICATION, "whole": WHOLE, "files": proof.files,
+            "way": "masked/lora", "adapter": Lora(2, 4, ("query",)), "cut": 0, "tokens": 16, "labels": 3,
+        }  # fmt: skip
+        try_study(TryStudy(**{**study, **changes}), lambda _: None)
 
     check()
-    check(way="split/spf", cut=1, adapter={"kind": "spf", "attention": 50.0, "dense": 50.0})
-    other = {"kind": "lora", "rank": 2, "alpha": 4, "targets": ["c_attn"]}
+    check(way="split/spf", cut=1, adapter=Spf(50.0, 50.0))
+    other = Lora(2, 4, ("c_attn",))
     for changes, code in (
         ({"tokens": 40}, "model.too_many_tokens"),
         ({"adapter": other}, "adapter.unknown_target"),
-        ({"way": "split/spf", "cut": 3, "adapter": {"kind": "spf", "attention": 50.0, "dense": 50.0}},
+        ({"way": "split/spf", "cut": 3, "adapter": Spf(50.0, 50.0)},
          "split.bad_cut"),
         ({"files": {**proof.files, "config.json": "0" * 64}}, "model.file_changed"),
     ):  # fmt: skip

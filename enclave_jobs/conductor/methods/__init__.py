@@ -10,7 +10,7 @@ from contracts.manifest import Manifest
 from enclave_jobs.conductor.methods import method_1, method_2
 from enclave_jobs.conductor.methods.interface import Method
 from enclave_jobs.runs.models import Run
-from federation.studies.frozen import manifest_of
+from federation.frozen import manifest_of
 
 METHODS: dict[str, Method] = {"method-1": method_1, "method-2": method_2}
 """By the name that a manifest gives it."""

@@ -26,7 +26,7 @@ from enclave_jobs.queues import ENCLAVE
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
-from federation.studies.frozen import manifest_of
+from federation.frozen import manifest_of
 
 queue = ENCLAVE
 

@@ -36,8 +36,8 @@ from enclave_jobs.queues import TAIL
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundKind, RoundState, Run
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.protocol import Model
+from federation.frozen import manifest_of
 from federation.studies.events import note
-from federation.studies.frozen import manifest_of
 from federation.studies.models import Event
 
 queue = TAIL

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from contracts.refusal import Refusal
 from enclave_host.base_models import resolve_pickled
+from enclave_host.child_calls import ChildProgress
 from enclave_host.converting import convert
 from error_catalogue import explain
 
@@ -35,5 +36,5 @@ class Command(BaseCommand):
             self.stdout.write(f"{sha}  {name}")
         self.stdout.write(f"Now: python manage.py register_model {options['folder']}")
 
-    def _tell(self, progress: dict[str, Any]) -> None:
-        self.stderr.write(f"  … {progress['stage']} {progress.get('file', '')}")
+    def _tell(self, progress: ChildProgress) -> None:
+        self.stderr.write(f"  … {progress.stage} {progress.file}")

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from contracts.model_proof import WAYS
 from contracts.refusal import Refusal
+from enclave_host.child_calls import ChildProgress
 from enclave_jobs.base_models.registering import register
 from error_catalogue import explain
 
@@ -47,11 +48,10 @@ class Command(BaseCommand):
             why = "" if verdict.proven else f": {explain(verdict.code, verdict.facts).message}"
             self.stdout.write(f"  {way:<18} {'proven' if verdict.proven else 'not offered'}{why}")
 
-    def _tell(self, progress: dict[str, Any]) -> None:
+    def _tell(self, progress: ChildProgress) -> None:
         """A line for each stage and each tenth of it."""
-        of = progress.get("of", 0)
-        share = f" {10 * progress['done'] // of * 10} %" if of else ""
-        line = f"{progress['stage']} {progress.get('way', '')}{share}".strip()
+        done = f" {10 * progress.done // progress.of * 10} %" if progress.of else ""
+        line = f"{progress.stage} {progress.way}{done}".strip()
         if line != self._said:
             self._said = line
             self.stderr.write(f"  … {line}")

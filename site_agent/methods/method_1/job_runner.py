@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.client_slice_calls import EVALUATE, TRAIN, RoundArguments
 from contracts.jobs import (
     Contributing,
@@ -27,7 +28,7 @@ from enclave_host.mailbox import HostMailbox
 from site_agent.blobs import download, upload
 from site_agent.files import write_private
 from site_agent.formatting import readable_bytes
-from site_agent.leases import Job, Lease, given
+from site_agent.leases import Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.method_1.pads import PadMaker
 from site_agent.methods.method_1.run_session import RunSession
@@ -60,7 +61,7 @@ class JobRunner:
         self._receipts = ReceiptBook(state, session.manifest, coordinator)
         self._rosters = RosterBook(state.rosters, state.key)
 
-    def do(self, job: Job, lease: Lease) -> Result:
+    def do(self, job: LeasedJob, lease: Lease) -> Result:
         """Carry the job out.
 
         Raises: any code of the catalogue.
@@ -76,12 +77,12 @@ class JobRunner:
                 return self._countersign(job, lease)
         raise Refusal("agent.unknown_job", kind=job.kind[:32])
 
-    def prepare_next(self, job: Job) -> None:
+    def prepare_next(self, job: LeasedJob) -> None:
         """After a job, in idle time: what the next round can be given ahead."""
         if job.kind in ("join", "train"):
             self._pads.start(1 if job.round is None else job.round + 1)
 
-    def _contribute(self, job: Job, lease: Lease) -> TrainResult | EvaluateResult:
+    def _contribute(self, job: LeasedJob, lease: Lease) -> TrainResult | EvaluateResult:
         """Fetch what the round continues, work on it, and bring the sealed result up.
 
         A result that was made before for this round and server enclave is brought up again: the client slice
@@ -142,7 +143,7 @@ class JobRunner:
         incoming.unlink()
         return previous
 
-    def _countersign(self, job: Job, lease: Lease) -> CountersignResult:
+    def _countersign(self, job: LeasedJob, lease: Lease) -> CountersignResult:
         """Sign the roster of the round, once, if it is fit to be signed."""
         lease.tell("countersigning the roster")
         roster = given(job, Countersigning).roster

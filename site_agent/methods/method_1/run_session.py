@@ -12,12 +12,13 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
 
 from attestation.platform_kind import platform_kind
 from contracts import client_slice_calls as calls
+from contracts.agents_api import enclaves as agents_api
+from contracts.agents_api.enclaves import CHALLENGE, AdmitBody, NonceBody
+from contracts.agents_api.log import COLLATERAL
+from contracts.agents_api.runs import MANIFEST
 from contracts.approvals import Approval
 from contracts.canonical import canonical
 from contracts.commitment import Committed, Held
@@ -37,7 +38,6 @@ from site_agent.approvals import approved_manifest
 from site_agent.blobs import download
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.enrolment import needs_platform
-from site_agent.evidence import read_evidence
 from site_agent.files import private_folder
 from site_agent.methods.cuts import tell_of_cuts
 from site_agent.methods.fronts import prune
@@ -50,7 +50,6 @@ from site_agent.transport import Coordinator
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Tell = Callable[..., None]
 """Called with (stage, fraction or None, detail)."""
 
@@ -122,7 +121,7 @@ class RunSession:
     def is_active(self) -> bool:
         """Whether the coordinator still has something for this run; in doubt, yes."""
         try:
-            self._coordinator.call("POST", f"runs/{self._run}/aggregator/challenge", {}, patience=0)
+            self._coordinator.post(CHALLENGE, Nothing(), patience=0, run=self._run)
         except Refusal as refusal:
             return refusal.code not in RUN_OVER
         return True
@@ -200,39 +199,34 @@ class RunSession:
 
     def _approvals(self) -> dict[str, Approval]:
         """All sites' approvals, from the coordinator; the client slice verifies each of them."""
-        answer = self._coordinator.call("GET", f"runs/{self._run}/manifest")
-        shown = hashlib.sha256(answer.field("manifest", str).encode()).hexdigest()
+        answer = self._coordinator.ask(MANIFEST, Nothing(), run=self._run)
+        shown = hashlib.sha256(answer.manifest.encode()).hexdigest()
         if shown != self.manifest.hash:
             raise Refusal("run.wrong_manifest", fingerprint=self.manifest.hash[:16])
-        return _read(answer.field("approvals", dict), dict[str, Approval])
+        return answer.approvals
 
     def _attest(self, tell: Tell) -> int:
         """Admit the server enclave, and be admitted by it. Behind a public front that one answers to what
         features the client slice is held, which then looks at some of them. Returns its epoch."""
         client = self._client()
-        path = f"runs/{self._run}/aggregator"
         nonce = client.ask(calls.CHALLENGE, Nothing(), timeout=SHORT).nonce
-        theirs = self._coordinator.call("POST", f"{path}/evidence", {"nonce": nonce})
-        evidence = read_evidence(theirs.body)
+        theirs = self._coordinator.ask(agents_api.EVIDENCE, NonceBody(nonce), run=self._run)
+        evidence = theirs.evidence
         about = self._state, self._coordinator, self.manifest
         # The client slice believes no host: it wants to see for itself what this agent has seen.
         logged = calls.InLog(require_manifest(*about), require_appraisal(*about, evidence.claims))
         client.ask(calls.ADMIT, calls.AdmitAggregatorArguments(evidence, logged), timeout=SHORT)
 
-        nonce = self._coordinator.call("POST", f"{path}/challenge", {}).field("nonce", str)
+        nonce = self._coordinator.ask(CHALLENGE, Nothing(), run=self._run).nonce
         ours = client.ask(EVIDENCE, Challenge(nonce), timeout=SHORT)
         shown = Evidence(ours.quote, self._collateral(ours.quote), ours.claims, ours.event_log)
-        body = {
-            "evidence": msgspec.to_builtins(shown),
-            "endorsement": endorse(ours.claims, self._state.key),
-            "features": msgspec.to_builtins(self._committed),
-        }
-        answer = self._coordinator.call("POST", f"{path}/admit", body)
-        if answer.field("verdict", str) != "accepted":
-            raise Refusal("run.not_admitted")
+        body = AdmitBody(shown, endorse(ours.claims, self._state.key), self._committed)
+        answer = self._coordinator.ask(agents_api.ADMIT, body, run=self._run)
         if self._committed is not None:
-            self._sample(_read(answer.field("held", dict), Held), tell)
-        return theirs.field("epoch", int)
+            if answer.held is None:
+                raise Refusal("agent.bad_answer", fault="it says nothing of our features")
+            self._sample(answer.held, tell)
+        return theirs.epoch
 
     def _sample(self, held: Held, tell: Tell) -> None:
         """Let the client slice compute a sample of the features again. What it finds wrong was a fault of
@@ -247,8 +241,12 @@ class RunSession:
     def _collateral(self, quote: bytes) -> dict[str, str]:
         """What belongs to our own quote. It needs no protection: the verifier checks its signatures."""
         kind = platform_kind(quote)
-        answer = self._coordinator.call("GET", f"collateral?fmspc={kind.fmspc}&ca={kind.ca}")
-        return answer.field("tdx" if self._state.config.runtime == "tdx" else "sgx", dict)
+        of_ours = {"fmspc": kind.fmspc, "ca": kind.ca}
+        answer = self._coordinator.ask(COLLATERAL, Nothing(), query=of_ours)
+        found = answer.tdx if self._state.config.runtime == "tdx" else answer.sgx
+        if found is None:
+            raise Refusal("agent.bad_answer", fault="it has no collateral for this platform")
+        return found
 
     def _load(self, tell: Tell) -> None:
         if self._loaded:
@@ -314,10 +312,3 @@ class RunSession:
 def _pass_on(tell: Tell, news: Progress) -> None:
     """Progress of the client slice: its stage, and how far it is."""
     tell(news.stage, news.done / news.of if news.of else None)
-
-
-def _read(said: object, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(said, kind)
-    except msgspec.ValidationError as error:
-        raise Refusal("agent.bad_answer", fault=str(error)[:200]) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 
+from contracts.agents_api.jobs import LeasedJob
 from contracts.jobs import Bringing, Countersigning, CountersignResult, FeaturesResult, Result, ShareResult
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
@@ -18,7 +19,7 @@ from site_agent.blobs import file_sha256, upload
 from site_agent.datasets.catalogue import Catalogue
 from site_agent.files import replacing
 from site_agent.formatting import readable_bytes
-from site_agent.leases import Job, Lease, given
+from site_agent.leases import Lease, given
 from site_agent.members import require_enough
 from site_agent.methods.fronts import prune
 from site_agent.methods.method_2.features import CachedIndex, FeatureCache
@@ -40,7 +41,7 @@ class SplitJobRunner:
         self._receipts = session.receipts
         self._rosters = RosterBook(state.rosters, state.key)
 
-    def do(self, job: Job, lease: Lease) -> Result:
+    def do(self, job: LeasedJob, lease: Lease) -> Result:
         """Carry the job out.
 
         Raises: any code of the catalogue.
@@ -58,10 +59,10 @@ class SplitJobRunner:
                 return self._hand_back(job, lease)
         raise Refusal("agent.unknown_job", kind=job.kind[:32])
 
-    def prepare_next(self, _job: Job) -> None:
+    def prepare_next(self, _job: LeasedJob) -> None:
         """Nothing is made ahead: the server has all that a round takes."""
 
-    def _bring(self, job: Job, lease: Lease) -> FeaturesResult:
+    def _bring(self, job: LeasedJob, lease: Lease) -> FeaturesResult:
         """Verify first, then compute what is missing, bring the shards up, and wrap their keys."""
         self._session.verified(given(job, Bringing).epoch, lease.tell)
         manifest = self._session.manifest
@@ -83,7 +84,7 @@ class SplitJobRunner:
             before += shard.bytes
         return self._wrap(job, lease, kept)
 
-    def _wrap(self, job: Job, lease: Lease, kept: CachedIndex) -> FeaturesResult:
+    def _wrap(self, job: LeasedJob, lease: Lease, kept: CachedIndex) -> FeaturesResult:
         """Seal the keys to the server enclave that was verified here, and with them which receipt was last.
         Nothing else is sent."""
         claims = self._session.verified(given(job, Bringing).epoch, lease.tell)
@@ -111,7 +112,7 @@ class SplitJobRunner:
         upload(self._coordinator, file, sha256, job.run)
         return FeaturesResult(job.lease, kept.index, FileRef(sha256, size))
 
-    def _hand_back(self, job: Job, lease: Lease) -> ShareResult:
+    def _hand_back(self, job: LeasedJob, lease: Lease) -> ShareResult:
         """The enclave that serves a finished run's model, or releases its parameters, needs the sites' word:
         verify it, and seal to it which receipt was last, with this site's share of the state's key."""
         claims = self._session.verified(given(job, Bringing).epoch, lease.tell)
@@ -126,7 +127,7 @@ class SplitJobRunner:
         )
         return ShareResult(job.lease, encode(sealed))
 
-    def _countersign(self, job: Job, lease: Lease) -> CountersignResult:
+    def _countersign(self, job: LeasedJob, lease: Lease) -> CountersignResult:
         """Sign the round's roster, once, if it lists this site's shards and builds on the last receipt."""
         lease.tell("countersigning the roster")
         roster = given(job, Countersigning).roster
@@ -146,7 +147,7 @@ class SplitJobRunner:
         return CountersignResult(job.lease, signature)
 
 
-def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
+def _share(state: State, manifest: Manifest, job: LeasedJob) -> bytes | None:
     """This site's share of the key of the server's last state, where the coordinator brings it: the new
     enclave was verified before, and only that one can read what it is sealed into.
 
@@ -161,7 +162,7 @@ def _share(state: State, manifest: Manifest, job: Job) -> bytes | None:
 
 def _transfer(lease: Lease, before: int, total: int) -> Callable[[int, int], None]:
     def tell(done: int, _of: int) -> None:
-        share = (before + done) / max(total, 1)
-        lease.tell("sending sealed features", min(share, 1.0), f"{readable_bytes(before + done)} sent")
+        fraction = (before + done) / max(total, 1)
+        lease.tell("sending sealed features", min(fraction, 1.0), f"{readable_bytes(before + done)} sent")
 
     return tell

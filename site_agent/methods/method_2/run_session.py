@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable
-from typing import Any
 
+from contracts.agents_api.enclaves import EVIDENCE, EvidenceAnswer, NonceBody
 from contracts.evidence import Claims
 from contracts.manifest import Manifest
 from contracts.policy import Program
@@ -57,7 +57,8 @@ class SplitRunSession:
     def is_active(self) -> bool:
         """Whether the coordinator still has something for this run; in doubt, yes."""
         try:
-            self._ask({"nonce": secrets.token_hex(32)}, patience=0)
+            asked = NonceBody(secrets.token_hex(32))
+            self._coordinator.post(EVIDENCE, asked, patience=0, run=self._run)
         except Refusal as refusal:
             return refusal.code not in RUN_OVER
         return True
@@ -75,12 +76,11 @@ class SplitRunSession:
 
     def _verify(self, epoch: int) -> tuple[int, Claims]:
         nonce = secrets.token_hex(32)
-        answer = self._ask({"nonce": nonce, "epoch": epoch})
-        evidence = self._verifier.evidence(answer.body, nonce)
+        answer = self._ask(NonceBody(nonce, epoch))
+        evidence = self._verifier.evidence(answer.evidence, nonce)
         require_appraisal(self._state, self._coordinator, self.manifest, evidence.claims)
         self.receipts.attested(evidence)
-        return answer.field("epoch", int), evidence.claims
+        return answer.epoch, evidence.claims
 
-    def _ask(self, body: dict[str, Any], **options: Any) -> Any:
-        path = f"runs/{self._run}/aggregator/evidence"
-        return self._coordinator.call("POST", path, body, **options)
+    def _ask(self, body: NonceBody) -> EvidenceAnswer:
+        return self._coordinator.ask(EVIDENCE, body, run=self._run)

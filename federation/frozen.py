@@ -63,7 +63,7 @@ class Frozen:
     def parsed(self) -> Manifest | Refusal:
         """As this version reads it, or why it cannot."""
         try:
-            return _read(self.text, self.hash)
+            return read_manifest(self.text, self.hash)
         except Refusal as refusal:
             return refusal
 
@@ -80,9 +80,13 @@ class Frozen:
 
 
 @lru_cache(maxsize=32)
-def _read(text: str, expected: str) -> Manifest:
-    """Each step of a run asks for its manifest several times, and one of a thousand sites takes long to read.
-    What was frozen does not change, and a parsed manifest cannot; what is refused is not kept."""
+def read_manifest(text: str, expected: str) -> Manifest:
+    """The manifest with this text, whose hash is the one expected. Each step of a run asks for its manifest
+    several times, and one of a thousand sites takes long to read. What was frozen does not change, and a
+    parsed manifest cannot; what is refused is not kept.
+
+    Raises: `manifest.hash_mismatch` or `manifest.older_format`.
+    """
     found = hashlib.sha256(text.encode()).hexdigest()
     if found != expected:
         raise Refusal("manifest.hash_mismatch", found=found, expected=expected)
