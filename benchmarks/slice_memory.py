@@ -22,7 +22,7 @@ from benchmarks.masking import accelerator
 from contracts.row_writing import write_row
 from contracts.rows import TextLabel
 
-ROWS = {"train": 64, "validation": 32, "test": 1}
+ROWS = {"train": 64, "validation": 32, "test": 2}
 
 
 def _status(name: str) -> int:
@@ -39,7 +39,7 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
 
     import torch
 
-    from contracts.manifest import Aggregation, DatasetRef, Lora, Masking, ModelSpec, Training
+    from contracts.manifest import Aggregation, DatasetRef, Lora, Masking, ModelSpec, Publication, Training
     from enclave.programs.learner import load_learner
     from enclave.slicing.memory import return_large_blocks
     from enclave_host import base_models
@@ -62,6 +62,9 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
         training=Training(rounds=1, local_epochs=1, batch_size=batch, learning_rate=1e-3, seed=1),
         aggregation=Aggregation("fedavg", 1, 60),
         masking=Masking() if placement == "masked" else None,
+        front=None,
+        coded=None,
+        publication=Publication(),
     )
     (folder / "out").mkdir()
     learner = load_learner(manifest, "site", source, rows, key, folder)
