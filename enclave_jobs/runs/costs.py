@@ -25,8 +25,16 @@ from federation.frozen import frozen
 from federation.studies import methods
 from federation.studies.base_models import base_model_of
 from federation.studies.models import BaseModel
+from federation.studies.passes import Passes, examples_of, operations, scored_by
 from federation.studies.plan import Plan
-from federation.studies.workload import FLOAT, HALF, Workload, layer_weights, trained_parameters
+from federation.studies.workload import (
+    FLOAT,
+    HALF,
+    Workload,
+    answering_weights,
+    layer_weights,
+    trained_parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,12 @@ def work_of(manifest: Manifest) -> Workload:
         epochs=training.local_epochs,
         rows=tuple(site.dataset.rows for site in manifest.sites),
         at_once=training.at_once or 0,
+        passes=Passes(
+            examples=examples_of(manifest.sites[0].dataset.kind),
+            written_rows=manifest.publication.written_rows,
+            written_tokens=manifest.publication.written_tokens,
+            packing=manifest.training.packing or 0,
+        ),
     )
 
 
@@ -109,6 +123,13 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
         epochs=plan.local_epochs,
         rows=tuple(dataset.rows for dataset in datasets),
         at_once=plan.at_once,
+        passes=Passes(
+            scored=scored_by(datasets),
+            examples=max((examples_of(dataset.kind) for dataset in datasets), default=1),
+            written_rows=plan.written_rows,
+            written_tokens=plan.written_tokens if plan.written_rows else 0,
+            packing=plan.packing,
+        ),
     )
 
 
@@ -138,7 +159,7 @@ def counted(work: Workload, model: BaseModel) -> Costs | None:
     if not model.config:
         return None
     config = SimpleNamespace(**model.config)
-    parameters, work = model.parameters or 0, replace(work, held=held_bytes(model))
+    parameters, work = model.parameters or 0, replace(work, held=scored_bytes(model))
     trained, tensors = trained_parameters(config, work)
     tee, host = methods.named(work.method).memory(config, parameters, work, trained)
     up, down = methods.named(work.method).traffic(config, work, trained)
@@ -156,7 +177,7 @@ def counted(work: Workload, model: BaseModel) -> Costs | None:
     )
 
 
-def held_bytes(model: BaseModel) -> int:
+def scored_bytes(model: BaseModel) -> int:
     """Of a number in the model's files: those that are made of halves stay so."""
     counted, parameters = model.proof.get("bytes", 0), model.proof.get("parameters", 0)
     return HALF if 0 < counted < 3 * parameters else FLOAT
@@ -178,10 +199,9 @@ def tunable(model: BaseModel) -> dict[str, list[str]]:
 
 def _operations(config: Any, work: Workload, trained: int) -> float:
     """Multiplications and additions on the way that decides the time."""
-    layers = config.num_hidden_layers - work.cut
-    rows = methods.named(work.method).rows_in_turn(work)
-    passes = 4 * layers * layer_weights(config) + 2 * trained
-    return float(work.rounds * work.epochs * rows * work.tokens * passes)
+    weights = (config.num_hidden_layers - work.cut) * layer_weights(config)
+    answering = answering_weights(config, work)
+    return operations(work, weights, trained, methods.named(work.method).rows_in_turn, answering)
 
 
 def _expected(work: Workload, operations: float) -> tuple[float | None, int]:
@@ -228,7 +248,7 @@ def advise_cut(work: Workload, model: BaseModel, tee: int, site: int) -> Advice 
     config = SimpleNamespace(**model.config)
     fits_tee, fits_site = [], []
     for cut in range(1, config.num_hidden_layers):
-        here = replace(work, cut=cut, held=held_bytes(model))
+        here = replace(work, cut=cut, held=scored_bytes(model))
         trained, parameters = trained_parameters(config, here)[0], model.parameters or 0
         inside, outside = methods.named(work.method).memory(config, parameters, here, trained)
         if inside <= tee:

@@ -9,6 +9,7 @@ from typing import Any
 from contracts.architecture.layers import Linear, linears_of
 from contracts.architecture.spf_size import head_of, size_of
 from contracts.manifest import Adapter, Lora, Prefix
+from federation.studies.passes import UNKNOWN, Passes, featured
 
 FLOAT = 4
 HALF = 2
@@ -39,6 +40,7 @@ class Workload:
     at_once: int = 0
     held: int = FLOAT
     learnt: float = 1.0
+    passes: Passes = UNKNOWN
 
 
 def layer_weights(config: Any) -> int:
@@ -58,8 +60,9 @@ def answering_weights(config: Any, work: Workload) -> int:
 
 
 def feature_bytes(config: Any, work: Workload) -> int:
-    """Features of the largest site's rows, all of full length."""
-    size: int = max(work.rows, default=0) * work.tokens * config.hidden_size * FEATURE
+    """Features of the largest site's rows, all of full length; of a question that is scored, of each
+    choice."""
+    size: int = max(featured(work), default=0) * work.tokens * config.hidden_size * FEATURE
     return size
 
 

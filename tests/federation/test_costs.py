@@ -17,11 +17,13 @@ from enclave.slicing.spf import tune
 from enclave.slicing.split import Tail
 from enclave_host.proving.registration import SHAPE
 from enclave_jobs.base_models.registering import register
-from enclave_jobs.runs.costs import Workload, advise_cut, estimate, trained_parameters
+from enclave_jobs.runs.costs import Workload, advise_cut, counted, estimate, trained_parameters
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.services import launch
 from federation.people.models import User
 from federation.studies.models import BaseModel, Study
+from federation.studies.passes import Passes, examples_of
+from federation.studies.workload import feature_bytes, layer_weights
 from tests.slicing.small import LABELS, LAYERS, MODELS, config, model
 
 WORK = Workload(
@@ -142,12 +144,44 @@ def test_time_is_expected_from_finished_runs_of_the_same_kind_only(ready: Study,
     Run.objects.filter(pk=run.pk).update(state=RunState.FINISHED, summary={"seconds": 20.0})
     known, other = estimate(work, base()), estimate(replace(work, placement="masked"), base())
     assert known is not None and known.measured_runs == 1 and (known.seconds or 0) > 0
-    twice = estimate(replace(work, rounds=8), base())
+    twice = estimate(replace(work, tokens=32), base())
     assert twice is not None and twice.seconds == pytest.approx(2 * (known.seconds or 0))
     assert other is not None and other.seconds is None
 
 
 @pytest.mark.django_db
+def test_each_choice_of_a_question_that_is_scored_is_a_pass_and_has_features() -> None:
+    written = replace(WORK, labels=0, method="method-2", adapter=Spf(25.0, 25.0), cut=1)
+    chosen = replace(written, passes=Passes(scored=(10, 20), examples=4))
+    plain = replace(written, passes=Passes(scored=(10, 20)))
+    before, after = counted(plain, base()), counted(chosen, base())
+    assert before is not None and after is not None
+    assert (feature_bytes(config("bert"), plain), feature_bytes(config("bert"), chosen)) == (
+        before.kept, after.kept,
+    )  # fmt: skip
+    assert after.kept * 60 == before.kept * (60 + 3 * 20)
+    # Both sites' held rows, three more passes each: half of them in three rounds, half once.
+    weights = (config("bert").num_hidden_layers - 1) * layer_weights(config("bert"))
+    assert after.operations - before.operations == 3 * 30 * 16 * 2 * weights * (WORK.rounds + 2) / 2
+    assert examples_of("prompt-choices") == 4 and examples_of("prompt-response") == 1
+
+
+def test_answers_that_are_written_and_packed_rows_are_counted() -> None:
+    def operations(**passes: int) -> float:
+        found = counted(replace(WORK, labels=0, passes=Passes(scored=(10, 20), **passes)), base())
+        assert found is not None
+        return found.operations
+
+    plain = operations()
+    whole = config("bert").num_hidden_layers * layer_weights(config("bert"))
+    written = operations(written_rows=64, written_tokens=32) - plain
+    answering = config("bert").vocab_size * config("bert").hidden_size
+    assert written == (WORK.rounds + 2) * 20 * (16 + 32) * 2 * (whole + answering)
+    assert operations(written_rows=4, written_tokens=32) - plain == written / 5
+    # A batch of 4 rows of 16 tokens fills sequences of 32; of 24 the last one is not full.
+    assert operations(packing=32) == plain < operations(packing=24)
+
+
 def test_registering_a_model_keeps_the_shape_that_costs_are_counted_from() -> None:
     made = register("embedded:all-MiniLM-L6-v2", "sequence-classification")
     assert made.config["num_hidden_layers"] == 6 and made.config["hidden_size"] == 384
