@@ -132,7 +132,7 @@ def _show_columns(intake: Intake, say: Say) -> None:
             else ""
         )
         say(_("  not used, neither kept nor published: %(names)s%(more)s") % {"names": names, "more": more})
-    say(_("  splits from %(splits_from)s") % {"splits_from": intake.splits_from})
+    say(_("  splits: %(splits_from)s") % {"splits_from": intake.splits_from})
 
 
 def _show_left_out(intake: Intake, say: Say) -> None:

@@ -26,6 +26,8 @@ from site_agent.datasets.workbooks import header, sheet_rows
 
 MIXED = "its columns are not those of the file's first row"
 REPEATED = "the column names stand here once more"
+DEEPEST = 4
+"""Objects within objects, of which the fields are columns."""
 _DOS_END = "\x1a"
 """What DOS and programs that write as it did put behind the last line: a line without an end."""
 Value = str | int | float | bool | None
@@ -99,7 +101,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _json_lines(path: Path, found: Format) -> Iterator[Record | Fault]:
+    """A field of an object in a row is a column too, called `object.field`, where the first row has it."""
     columns: set[str] | None = None
+    within: dict[str, tuple[str, ...]] = {}
     with open_text(path, found, newline="") as text:
         line = 0
         while raw := text.readline(MAX_FIELD + 1):
@@ -113,14 +117,37 @@ def _json_lines(path: Path, found: Format) -> Iterator[Record | Fault]:
             if not held or raw == _DOS_END:
                 continue
             row = _json_row(held, line)
-            if isinstance(row, Record):
-                columns = columns or set(row.values)
-                if set(row.values) != columns:
-                    row = Fault(line, MIXED)
-            yield row
+            if isinstance(row, Fault):
+                yield row
+                continue
+            if columns is None:
+                columns = set(row)
+                within = {name: way for name, way in _ways_within(row) if name not in columns}
+            if set(row) != columns:
+                yield Fault(line, MIXED)
+                continue
+            cells = row | {name: _at(row, way) for name, way in within.items()}
+            yield Record(line, {name: _plain(cell) for name, cell in cells.items()})
 
 
-def _json_row(raw: str, line: int) -> Record | Fault:
+def _ways_within(row: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The fields of its objects, by name, and how each is reached."""
+    for name, cell in row.items():
+        if isinstance(cell, dict) and len(before) < DEEPEST:
+            yield from _ways_within(cell, (*before, name))
+        elif before:
+            yield ".".join((*before, name)), (*before, name)
+
+
+def _at(row: dict[str, Any], way: tuple[str, ...]) -> Any:
+    """What lies there; None where nothing does."""
+    found: Any = row
+    for name in way:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _json_row(raw: str, line: int) -> dict[str, Any] | Fault:
     try:
         value = json.loads(raw, object_pairs_hook=_object)
     except _DuplicateKey:
@@ -129,7 +156,7 @@ def _json_row(raw: str, line: int) -> Record | Fault:
         return Fault(line, "not valid JSON")
     if not isinstance(value, dict) or not value:
         return Fault(line, "not a JSON object")
-    return Record(line, {name: _plain(cell) for name, cell in value.items()})
+    return value
 
 
 def _plain(cell: Any) -> Value | Nested:

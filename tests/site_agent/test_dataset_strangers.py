@@ -101,6 +101,21 @@ def test_other_ends_of_lines_and_files_are_read_to_the_row(tmp_path: Any, name: 
     assert [(row.text, row.label) for row in take(tmp_path, data, name)[1]] == ROWS
 
 
+def test_fields_of_objects_are_columns_as_the_first_row_has_them(tmp_path: Any) -> None:
+    """One that a later row lacks is empty there, and a name with a dot of its own stays what it was."""
+    lines = [
+        {"note": {"text": {"de": text}, "of": 1}, "output": {"code": label}, "note.of": 5}
+        for text, label in ROWS
+    ]
+    data = "".join(f"{json.dumps(line)}\n" for line in lines)
+    columns = {"text": "note.text.de", "label": "output.code"}
+    _, found = take(tmp_path, data, "a.jsonl", **columns)
+    assert [(row.text, row.label) for row in found] == ROWS
+    lacking = json.dumps({"note": {}, "output": {"code": ROWS[0][1]}, "note.of": 5})
+    refusal = refused(tmp_path, f"{data}{lacking}\n", "a.jsonl", **columns)
+    assert (refusal.code, refusal.facts) == ("dataset.bad_rows", {"count": 1, "lines": str(len(ROWS) + 1)})
+
+
 def member(name: str) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
