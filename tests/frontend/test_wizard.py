@@ -15,6 +15,7 @@ from federation.people.models import User
 from federation.studies import services
 from federation.studies.models import BaseModel, Study, StudyState
 from federation.studies.plan import Plan
+from federation.studies.searched import SEARCHED
 from frontend.overlap import overlap
 from frontend.wizard import NAMES
 from tests.federation.cast import MODEL, Hospital, make_dataset
@@ -82,7 +83,8 @@ def test_each_step_saves_its_part_and_leaves_the_rest(lead: Client, shaped: Stud
     plan = shaped.settings
     assert (plan["max_tokens"], plan["method"], plan["cut"]) == (48, "method-2", 2)
     assert (plan["attention_ratio"], plan["tuned_lora"], plan["select"]) == (62.5, [], "random")
-    assert plan["rounds"] == Plan(model=MODEL).rounds and shaped.datasets.count() == 2
+    # What nobody typed follows what is tuned.
+    assert plan["rounds"] == SEARCHED["spf"].rounds and shaped.datasets.count() == 2
 
 
 def test_what_is_wrong_is_said_and_what_was_typed_stays(lead: Client, shaped: Study) -> None:
