@@ -80,8 +80,10 @@ GOALS: dict[str, dict[int, float]] = {
     "masked_total_over_fp32": {2048: 0.9, 4096: 0.9},
     "mask_work_over_fp32": {2048: 0.02, 4096: 0.02},
     "integrity_over_fp32": {2048: 0.01, 4096: 0.01},
+    "enclave_cpu_over_fp32": {1024: 0.45},
 }
-"""By hidden size, of two processes."""
+"""By hidden size, of two processes. The last: CPU of the enclave's process alone, 0.6 of the 0.744 that it
+was at 1f046c3, where the goal was set (docs/results.md)."""
 MASKED = {
     "online_1": ("portable", False),
     "online": ("portable", True),
@@ -225,13 +227,13 @@ def bare(rows: int, outer: int, inner: int) -> Callable[[], object]:
 
 
 def timed(call: Callable[[], object], processor: Callable[[], float] = lambda: 0.0) -> dict[str, float]:
-    """Wall-clock seconds of a call, and CPU seconds of this process and what `processor` counts beside
-    it."""
+    """Wall-clock seconds of a call, CPU seconds of this process (`own`), and with what `processor` counts
+    beside it (`cpu`)."""
     elsewhere = processor()
     started = {name: clock() for name, clock in CLOCK.items()}
     call()
     spent = {name: clock() - started[name] for name, clock in CLOCK.items()}
-    return {**spent, "cpu": spent["cpu"] + processor() - elsewhere}
+    return {**spent, "own": spent["cpu"], "cpu": spent["cpu"] + processor() - elsewhere}
 
 
 def cpu_of(process: subprocess.Popen[bytes]) -> float:
@@ -287,7 +289,7 @@ def _once(
     took: dict[str, float] = {}
 
     def add(name: str, spent: dict[str, float]) -> None:
-        took[name], took[f"{name}_cpu"] = spent["wall"], spent["cpu"]
+        took[name], took[f"{name}_cpu"], took[f"{name}_own"] = spent["wall"], spent["cpu"], spent["own"]
 
     shape = Shape(ROWS, TOKENS, backward=True)
     for name, placed in masked.items():
@@ -417,6 +419,7 @@ def lines(seconds: dict[str, float], held: dict[str, float], config: dict[str, A
                 "mask_work_over_fp32": seconds[f"{online}_mask"] / fp32,
                 "integrity_over_fp32": seconds[f"{online}_integrity"] / fp32,
                 "masked_online_over_all_in_tee": seconds[online] / seconds["all_in_tee"],
+                "enclave_cpu_over_fp32": seconds[f"{online}_own"] / seconds["fp32_cpu"],
             }
             spent = {"online": online, "online_cpu": f"{online}_cpu"}
             spent |= {stage: f"{online}_{stage}" for stage in ("mask", "integrity", "wait")}
