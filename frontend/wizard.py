@@ -13,7 +13,7 @@ from contracts.kinds import KINDS
 from federation.datasets.models import Dataset
 from federation.people.models import User
 from federation.studies.labels import groups
-from federation.studies.models import Study
+from federation.studies.models import BaseModel, Study
 from federation.studies.plan import Plan, read
 from federation.studies.searched import following
 from frontend.forms.wizard.basics import DataForm, MethodForm, ModelForm, PurposeForm, on_offer
@@ -99,12 +99,19 @@ def draft_with(study: Study, form: StepForm | None) -> Draft:
     cleaned = form.cleaned_data if form is not None else {}
     changes = form.changes() if form is not None else {}
     datasets = cleaned.get("datasets")
+    layers = _layers({**study.settings, **changes})
     return Draft(
         name=cleaned.get("name", study.name),
         purpose=cleaned.get("purpose", study.purpose),
-        plan=read({**study.settings, **following(study.settings, changes), **changes}),
+        plan=read({**study.settings, **following(study.settings, changes, layers), **changes}),
         datasets=list(study.datasets.select_related("site") if datasets is None else datasets),
     )
+
+
+def _layers(settings: dict[str, Any]) -> int:
+    """Of the draft's model; 0 where its shape is not on record."""
+    model = BaseModel.objects.filter(source=settings["model"], task=settings.get("task")).first()
+    return (model.config or {}).get("num_hidden_layers", 0) if model else 0
 
 
 # Input that is not valid yet is kept in the session, so that going back and forth loses nothing.

@@ -265,6 +265,29 @@ def test_a_draft_has_the_rate_and_rounds_that_were_searched_for_what_it_tunes(
     assert following({**settings, "rounds": 7}, {"task": "causal-lm"}) == {"learning_rate": 0.001}
 
 
+def test_a_masked_draft_begins_with_a_public_front_of_half_the_layers(lead: Client, shaped: Study) -> None:
+    """Until the lead types another; where it was not measured, or is not possible, with none."""
+    typed = {"adapter": "lora", "rank": 4, "alpha": 8, "prefix_length": 4, "repetitions": 1, "vault_bytes": 1,
+             "accelerator": "site"}  # fmt: skip
+    half = BaseModel.objects.get().config["num_hidden_layers"] // 2
+    assert half > 0 == shaped.settings["front"]
+    for step, asked, front in (
+        ("method", {"choice": "masked"}, half),
+        ("method", {"choice": "all_in_tee"}, 0),
+        ("method", {"choice": "masked"}, half),
+        ("tuning", {**typed, "adapter": "prefix", "front": half}, 0),
+        ("method", {"choice": "split"}, 0),
+        ("method", {"choice": "masked"}, 0),
+        ("tuning", {**typed, "front": 0}, 0),
+        ("method", {"choice": "masked"}, 0),  # as it was typed
+    ):
+        assert lead.post(at(shaped, step), asked).status_code == 302
+        shaped.refresh_from_db()
+        assert shaped.settings["front"] == front, (step, asked)
+    writing = {"task": "causal-lm", "placement": "masked", "front": 0}
+    assert "front" not in following(writing, {"batch_size": 2}, 6)
+
+
 def test_what_drafts_begin_with_is_what_the_results_say() -> None:
     """The bold rows of the table of the search, which are the best of their kind."""
     results = (Path(__file__).parents[2] / "docs/results.md").read_text()
