@@ -40,14 +40,14 @@ from torch import Tensor
 from benchmarks import masking, split
 from contracts.manifest import Lora
 from enclave.masking.channel import MaskedChannel
-from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS, Packed
 from enclave.masking.ring import Limbs
 from enclave.slicing.adapters import adapt
 from enclave.slicing.placement import Shape, offload
 from enclave.slicing.spf import tune
 from enclave_host.gpu import OnDevice
-from enclave_host.unmasked import cut_in_memory
+from enclave_host.unmasked import WrittenStore, cut_in_memory
+from enclave_host.words import room_for
 
 NO_GPU = 3
 # (outputs, inputs) of each group with one input, in a layer: siblings with one input are together.
@@ -198,7 +198,7 @@ def _check(words: list[Tensor], weight: Tensor, answer: list[Tensor]) -> None:
     """The first rows and the last against float64."""
     for rows in (slice(0, 2), slice(-2, None)):
         low, high = (plane[rows].numpy() for plane in words)
-        right = Packed.empty(2, len(weight[:CHECKED]), 2 + high.itemsize)
+        right = room_for(2, len(weight[:CHECKED]), 2 + high.itemsize)
         Limbs("float64").multiply(Packed(low.view(np.uint16), high), weight[:CHECKED], right)
         for plane, given in zip((right.low.view(np.int16), right.high), answer, strict=True):
             if not torch.equal(torch.from_numpy(plane), given[rows, :CHECKED]):
@@ -220,7 +220,7 @@ def layer(total: dict[str, float], bandwidth: tuple[float, float]) -> dict[str, 
 def masked_step(machine: Machine, hidden: int, layers: int, folder: Path) -> dict[str, float]:
     """Seconds of a step masked on the GPU, and of all of it in bfloat16 there."""
     kernel = masking.KERNELS[-1] if masking.kernels() else masking.KERNELS[0]
-    made = cut_in_memory(masking.encoder(hidden, layers), masking.LORA, 1, Store(folder / "store"))
+    made = cut_in_memory(masking.encoder(hidden, layers), masking.LORA, 1, WrittenStore(folder / "store"))
     whole = adapt(masking.encoder(hidden, layers), masking.LORA, 1)
     rival = masking.stepper(whole.to(machine.device, torch.bfloat16))
     step, shape = masking.stepper(made.model), Shape(masking.ROWS, masking.TOKENS, backward=True)

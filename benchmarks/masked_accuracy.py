@@ -32,7 +32,6 @@ from benchmarks.fedavg import fedavg
 from benchmarks.hospitals import hospitals, label_names
 from benchmarks.learning import Study, study
 from contracts.manifest import Lora, ModelSpec, Training
-from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS
 from enclave.slicing import models
 from enclave.slicing.adapters import load_tuned_state, tuned_state
@@ -40,7 +39,7 @@ from enclave.training import rates
 from enclave.training.loop import train
 from enclave_host import base_models
 from enclave_host.pinning import pin
-from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore, cut_in_memory
 
 GOAL, WIDTHS_GOAL, FRONT_GOAL = 0.5, 0.3, 1.0
 """Points of accuracy that the mean over seeds may lie below plaintext; three limbs below four; and the last
@@ -57,7 +56,9 @@ class Quantised(Study):
         """See `Study.fresh`."""
         with tempfile.TemporaryDirectory(prefix="fedslice-weights-") as store:
             base, _ = models.load(self.folder, self.model)
-            made = cut_in_memory(base, self.adapter, self.training.seed, Store(Path(store), self.widths))
+            made = cut_in_memory(
+                base, self.adapter, self.training.seed, WrittenStore(Path(store), self.widths)
+            )
             made.attach(UnmaskedEngine(made.store))
         return made.model
 

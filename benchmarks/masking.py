@@ -53,21 +53,22 @@ from contracts.manifest import Lora, ModelSpec
 from enclave.masking import integrity, native
 from enclave.masking.channel import MaskedChannel
 from enclave.masking.engine import LayerWork, QuantisedEngine, blocks
-from enclave.masking.fixed_point import parts, quantise
-from enclave.masking.layers import FrozenLayer, Store
+from enclave.masking.fixed_point import quantise
+from enclave.masking.layers import FrozenLayer
 from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks, PadIndex
 from enclave.masking.residues import Buffers, Packed, mask, unmask
 from enclave.masking.ring import Limbs, quickest
 from enclave.slicing.adapters import adapt
-from enclave.slicing.cut import open_cut
 from enclave.slicing.memory import peak_memory
 from enclave.slicing.placement import Masked, Shape, offload
 from enclave_host import base_models
 from enclave_host.pinning import pin
+from enclave_host.preparing.quantising import parts
 from enclave_host.product import NativeProduct
 from enclave_host.proving.passes import InProcess
-from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore, cut_in_memory, prepare_and_open
+from enclave_host.words import room_for
 
 ROWS, TOKENS, VOCABULARY = 4, 64, 1000
 LAYERS = {384: 6, 1024: 4, 2048: 2, 4096: 1}
@@ -134,11 +135,12 @@ def stepper(model: nn.Module) -> Callable[[], None]:
 
 @contextmanager
 def accelerator(
-    store: Path, channel: Path, threads: int, native: Path | None = None, device: str = "cpu"
+    store: Path, channel: Path, threads: int, native: Path | None = None, device: str = "cpu", first: int = 0
 ) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A real accelerator process on a device, and its channel; `native` is a folder with a built package
-    `fedslice_kernels`."""
+    """A real accelerator process on a device, for layers from number `first` on, and its channel; `native` is
+    a folder with a built package `fedslice_kernels`."""
     command = [sys.executable, "-m", "enclave_host.accelerator", "--device", device, "--area", str(AREA)]
+    command += ["--first", str(first)] if first else []
     paths = [str(path) for path in (native, os.environ.get("PYTHONPATH")) if path]
     process = subprocess.Popen(
         [*command, *([] if native else ["--portable"]), "--weights", str(store), "--channel", str(channel)],
@@ -247,7 +249,7 @@ def measure(hidden: int, layers: int, repeats: int, threads: int, folder: Path) 
     plain = stepper(adapt(encoder(hidden, layers), LORA, 1))
     half = stepper(adapt(encoder(hidden, layers), LORA, 1).to(torch.bfloat16))
     cuts = {
-        name: cut_in_memory(encoder(hidden, layers), LORA, 1, Store(folder / name))
+        name: cut_in_memory(encoder(hidden, layers), LORA, 1, WrittenStore(folder / name))
         for name in ("quantised", "free", *MASKED)
     }
     cuts["quantised"].attach(UnmaskedEngine(cuts["quantised"].store))
@@ -329,9 +331,9 @@ def _calls(outer: int, inner: int) -> dict[str, Callable[[], object]]:
         "bf16": lambda: half @ weight_half.t(),
         "bare_four_limbs": bare(rows, outer, inner),
     }
-    (part,) = parts(values[:, :1024], [3])  # one bound serves for the time that a pass takes
+    (most,) = parts(values[:, :1024], [3]).most  # one bound serves for the time that a pass takes
     for limbs, name in ((3, "three"), (4, "four")):
-        words, out = Packed.empty(rows, inner, limbs), Packed.empty(rows, outer, limbs)
+        words, out = room_for(rows, inner, limbs), room_for(rows, outer, limbs)
         words.low[:], words.high[:] = 1, 1
         secret, multiply = integrity.draw(values, limbs, 1), Limbs().multiply
         exact = torch.empty(rows, outer, dtype=torch.int32)
@@ -341,7 +343,7 @@ def _calls(outer: int, inner: int) -> dict[str, Callable[[], object]]:
         def send(words: Packed = words, limbs: int = limbs, secret: integrity.Secret = secret) -> None:
             stream = masks.words(PadIndex(1, 1, 1), 0, rows, inner, limbs)
             for block in blocks(rows, inner):
-                fixed, _ = quantise(features[block], part.most, buffers)
+                fixed, _ = quantise(features[block], most, buffers)
                 mask(stream[block], fixed.numpy(), words[block], buffers)
                 secret.claimed(fixed, buffers)
 
@@ -388,7 +390,7 @@ def enclave(folder: Path) -> None:
     bare = peak_memory()
     saved = folder / "saved"
     spec = ModelSpec("saved", "sequence-classification", pin(saved), ("a", "b", "c"), 64)
-    opened = open_cut(saved, spec, LORA, 1, folder / "opened")
+    opened = prepare_and_open(saved, spec, LORA, 1, folder / "opened")
     with accelerator(folder / "opened", folder / "second", 1) as (channel, _):
         masked = offload(opened.cut, MaskedChannel(channel), folder / "pads")
         step = stepper(opened.cut.model)

@@ -31,11 +31,10 @@ from torch import nn
 from benchmarks import masking
 from benchmarks.masking import LORA, ROWS, TOKENS, VOCABULARY, encoder, timed
 from enclave.masking.channel import MaskedChannel
-from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt
 from enclave.slicing.placement import Shape, offload
 from enclave.slicing.split import Front, Tail
-from enclave_host.unmasked import cut_in_memory
+from enclave_host.unmasked import WrittenStore, cut_in_memory
 
 LAYERS = {768: 12, 1024: 8}
 GOALS = {0.5: {"public_front_online_over_fp32": 0.60},
@@ -79,7 +78,7 @@ def measure(hidden: int, layers: int, k: float, repeats: int, threads: int, fold
         placed = []
         for kernel in masking.KERNELS if masking.kernels() else masking.KERNELS[:1]:
             tail = Tail(encoder(hidden, layers), first)
-            made = cut_in_memory(tail.model, LORA, 1, Store(folder / kernel), tail=tail)
+            made = cut_in_memory(tail.model, LORA, 1, WrittenStore(folder / kernel), tail=tail)
             built = masking.kernels() if kernel == "native" else None
             serving = masking.accelerator(folder / kernel, folder / f"{kernel}-channel", threads, built)
             channel, _ = stack.enter_context(serving)

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from benchmarks.masking import accelerator
 from contracts.row_writing import write_row
 from contracts.rows import TextLabel
@@ -41,9 +43,11 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
 
     from contracts.manifest import Aggregation, DatasetRef, Lora, Masking, ModelSpec, Publication, Training
     from enclave.programs.learner import load_learner
+    from enclave.programs.mailbox import PREPARED
     from enclave.slicing.memory import return_large_blocks
     from enclave_host import base_models
     from enclave_host.pinning import pin
+    from enclave_host.preparing import prepare_in_child
     from site_agent.datasets.card import content_digest
 
     tell("imports")
@@ -52,6 +56,10 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
     source = base_models.resolve(base_models.EMBEDDED)
     spec = ModelSpec(base_models.EMBEDDED, "sequence-classification", pin(source), ("a", "b"), tokens)
     # What a learner asks of a manifest; who takes part and what is released is nothing to it.
+    prepared: Any = msgspec.UNSET
+    if placement == "masked":
+        (folder / PREPARED).parent.mkdir()
+        prepared = prepare_in_child(source, spec.files, spec.task, folder / PREPARED)
     rows, key = _rows(folder / "rows.jsonl", tokens), bytes(32)
     number = len(rows.read_bytes().splitlines())
     dataset = DatasetRef("notes", content_digest(rows, key), number)
@@ -61,7 +69,7 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
         adapter=Lora(8, 16, ("query", "value")),
         training=Training(rounds=1, local_epochs=1, batch_size=batch, learning_rate=1e-3, seed=1),
         aggregation=Aggregation("fedavg", 1, 60),
-        masking=Masking() if placement == "masked" else None,
+        masking=Masking(prepared=prepared) if placement == "masked" else None,
         front=None,
         coded=None,
         publication=Publication(),
@@ -71,7 +79,7 @@ def measure(placement: str, batch: int, tokens: int, folder: Path) -> None:
     learner.start_from(None)
     tell("opened")
     if placement == "masked":
-        with accelerator(folder / "out" / "accelerator", folder / "channel", 1) as (channel, _):
+        with accelerator(folder / PREPARED, folder / "channel", 1) as (channel, _):
             learner.placement.accelerate(channel, 1 << 40)
             _round(learner, tell)
     else:

@@ -111,12 +111,15 @@ class Masking(Struct, forbid_unknown_fields=True, frozen=True):
     """Placement `masked`: how many secret vectors check each of the accelerator's products, how many bytes of
     pads a site may keep on its disk, and whose the accelerators are: each `site`'s own, as its host is, or
     (some of them) somebody `other`'s. Nothing of rows is shown in clear to somebody else's. Client slices
-    compute around products in numpy and torch, or all of them, with `passes` "native", in C."""
+    compute around products in numpy and torch, or all of them, with `passes` "native", in C. `prepared` is
+    the SHA-256 of the index of the base model as it is prepared for this task (enclave/slicing/prepared.py),
+    which each hospital computes for itself; no client slice begins without it."""
 
     repetitions: Annotated[int, Meta(ge=1, le=8)] = 1
     vault_bytes: Annotated[int, Meta(ge=0, le=1 << 44)] = 4 << 30
     accelerator: Literal["site", "other"] = "other"
     passes: Literal["native"] | UnsetType = UNSET
+    prepared: Hex32 | UnsetType = UNSET
 
 
 class PublicFront(Struct, forbid_unknown_fields=True, frozen=True):
@@ -388,7 +391,7 @@ def _check(manifest: Manifest) -> None:
     require_measured(manifest.runtime)
     ids = [site.id for site in manifest.sites]
     keys = [key for site in manifest.sites for key in (site.public_key, site.approval_key)]
-    model, labels = manifest.model, set(manifest.model.labels)
+    model, labels, masking = manifest.model, set(manifest.model.labels), manifest.masking
     kinds = {site.dataset.kind for site in manifest.sites}
     faults = {
         "two sites share an id": len(set(ids)) < len(ids),
@@ -415,12 +418,11 @@ def _check(manifest: Manifest) -> None:
             == isinstance(manifest.adapter, Spf)
             == (manifest.split is not None)
         ),
-        "the placement masked goes with method-1 and its masking": (manifest.placement == "masked")
-        != (manifest.masking is not None)
-        or (manifest.masking is not None and manifest.method != "method-1"),
+        "the placement masked goes with method-1 and its masking": (masking and manifest.method)
+        != ("method-1" if manifest.placement == "masked" else None),
     }
     rules, pool, how = manifest.aggregation, manifest.publication, manifest.training
-    shares, native = manifest.split and manifest.split.shares, manifest.masking and manifest.masking.passes
+    shares, native = manifest.split and manifest.split.shares, masking and masking.passes
     few = (manifest.front, rules.privacy, rules.optimizer, rules.clip, rules.max_samples, shares, native)
     more = (how.proximal, how.packing, how.activations, manifest.coded, model.spellings, model.template)
     plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())

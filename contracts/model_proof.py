@@ -37,7 +37,9 @@ class ModelProof(Struct, forbid_unknown_fields=True, frozen=True):
     that the files lack (a classification head), `unused` those that the task does not need. `whole` is False
     where the model does not fit the memory: then every tensor was looked at, but the passes were made with
     one layer of each kind. `shape` has the numbers of the configuration from which costs are counted.
-    `template`: whether the tokenizer has a chat template, by which an answer follows on its question."""
+    `template`: whether the tokenizer has a chat template, by which an answer follows on its question.
+    `prepared`: the hash of the model as masked client slices take it, which manifests pin; None where no
+    masked way was proven, and in proofs of 0.1.0."""
 
     version: Literal[1]
     task: Task
@@ -57,6 +59,7 @@ class ModelProof(Struct, forbid_unknown_fields=True, frozen=True):
     whole: bool
     shape: dict[str, int | str]
     ways: dict[Way, Verdict]
+    prepared: Hex32 | None = None
 
     def verdict(self, way: Way) -> Verdict:
         """What was found of this way; a way that was not tried is not proven."""

@@ -1,9 +1,9 @@
 """The accelerator: an untrusted process that multiplies words by public weights, and knows nothing else.
 
-`python -m enclave_host.accelerator --weights DIR --channel FILE [--device auto|cpu|cuda]`
+`python -m enclave_host.accelerator --weights DIR --channel FILE [--first N] [--device auto|cpu|cuda]`
 
-It maps the int8 weights that the client slice wrote out, makes the channel's file, and answers until it is
-stopped or its parent ends. It sees public weights and uniform words; whatever it answers is checked. Runs on
+It maps the int8 weights of a prepared model, makes the channel's file, and answers until it is stopped or its
+parent ends. It sees public weights and uniform words; whatever it answers is checked. Runs on
 the site's host, outside every trust boundary.
 """
 
@@ -24,11 +24,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from msgspec import Struct
 from torch import Tensor
 
+from contracts.architecture.numbering import layer_of
 from contracts.refusal import Refusal
 from enclave.masking.channel import ANSWERED, BEAT, SPINS, SharedFile
-from enclave.masking.layers import INDEX, WEIGHTS, Product, StoreIndex, oriented, size
+from enclave.masking.layers import INDEX, WEIGHTS, Product, StoredLayer, frozen_layers, oriented
 from enclave.masking.residues import Packed
 from enclave.masking.ring import Limbs
 from enclave_host.channel_file import create_channel
@@ -125,27 +127,38 @@ def choose(device: str) -> tuple[str, str]:
     return "cpu", f"CPU of {platform.node()}"
 
 
-def read_products(folder: Path) -> Iterator[tuple[Product, Tensor]]:
-    """Every product with its (outer, inner) int8 weights.
+class _Listed(Struct):
+    """What the accelerator reads of a prepared model's index (enclave/slicing/prepared.py)."""
+
+    layers: tuple[StoredLayer, ...]
+
+
+def read_products(folder: Path, first: int = 0) -> Iterator[tuple[Product, Tensor]]:
+    """Every product with its (outer, inner) int8 weights, but of layers in front of number `first`.
 
     Raises: `accelerator.bad_store`.
     """
     try:
-        index = msgspec.json.decode((folder / INDEX).read_bytes(), type=StoreIndex)
+        stored = msgspec.json.decode((folder / INDEX).read_bytes(), type=_Listed).layers
+        layers = frozen_layers(stored, {layer.name: torch.ones(layer.outputs) for layer in stored})
         flat = np.memmap(folder / WEIGHTS, dtype=np.int8, mode="r")
-        entries = {entry.name: entry for entry in index.layers}
-        for product in index.products:
-            entry = entries[product.layer]
-            values = flat[entry.offset : entry.offset + size(entry)].reshape(entry.outputs, entry.inputs)
-            yield product, oriented(torch.from_numpy(values.copy()), product)
-    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+        for layer in layers.values():
+            number = layer_of(layer.name)
+            if number is not None and number < first:
+                continue
+            lies = flat[layer.offset : layer.offset + layer.outputs * layer.inputs]
+            values = torch.from_numpy(lies.reshape(layer.outputs, layer.inputs).copy())
+            for product in layer.products:
+                yield product, oriented(values, product)
+    except (OSError, ValueError, Refusal, msgspec.DecodeError) as error:
         raise Refusal("accelerator.bad_store", fault=type(error).__name__) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve one client slice."""
     parser = argparse.ArgumentParser(prog="python -m enclave_host.accelerator", description=main.__doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="the folder that the client slice wrote")
+    parser.add_argument("--weights", type=Path, required=True, help="the folder of the prepared model")
+    parser.add_argument("--first", type=int, default=0, help="the first layer that is multiplied here")
     parser.add_argument("--channel", type=Path, required=True, help="the shared file to make")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--portable", action="store_true", help="without the native product, to compare")
@@ -155,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO)
     device, name = choose(options.device)
     native = installed() if device == "cpu" and not options.portable else None
-    multiplier = Multiplier(read_products(options.weights), device, native)
+    multiplier = Multiplier(read_products(options.weights, options.first), device, native)
     file = create_channel(options.channel, name, slots=options.slots, area=options.area)
     how = "native product" if native else "portable product"
     logger.info("accelerator on %s (%s) serves %s", name, how, options.channel)

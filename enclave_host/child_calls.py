@@ -10,8 +10,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from contracts.kinds import Task
 from contracts.manifest import Lora, Prefix, Spf
 from contracts.model_proof import ModelProof, Way
+from contracts.policy import Hex32
 from contracts.program_calls import Nothing
 from contracts.refusal import Fact
 
@@ -87,6 +89,22 @@ class TryStudy(Struct, frozen=True, forbid_unknown_fields=True):
     labels: int
 
 
+class Prepare(Struct, frozen=True, forbid_unknown_fields=True):
+    """Prepare the model in `folder`, whose `files` have these SHA-256, and write it to the new folder
+    `into`."""
+
+    folder: str
+    files: dict[str, str]
+    task: Task
+    into: str
+
+
+class Prepared(Struct, frozen=True, forbid_unknown_fields=True):
+    """The SHA-256 of the index."""
+
+    index: Hex32
+
+
 class Unpickle(Struct, frozen=True, forbid_unknown_fields=True):
     """Read each pickled file and write what it holds as safetensors: pairs of old and new."""
 
@@ -95,4 +113,5 @@ class Unpickle(Struct, frozen=True, forbid_unknown_fields=True):
 
 PROVE = ChildCall("enclave_host.proving", Prove, ModelProof)
 TRY_STUDY = ChildCall("enclave_host.proving.trying", TryStudy, Nothing)
+PREPARE = ChildCall("enclave_host.preparing", Prepare, Prepared)
 UNPICKLE = ChildCall("enclave_host.converting", Unpickle, Nothing)

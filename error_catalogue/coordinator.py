@@ -215,6 +215,9 @@ define(
           "Freeze it again: the model is tried exactly as the study says.", "lead"),
     Entry("study.unproven", "{model} was not seen to be tuned in this way when it was registered: {reason}",
           "Choose another method, adapter or model.", "lead"),
+    Entry("study.unprepared", "{model} was registered by an earlier version, which did not prepare models "
+          "for masked runs.",
+          "The operator registers it again: python manage.py register_model SOURCE.", "operator"),
     Entry("study.bad_targets", "The model's usual adapter targets are not known, and none are given.",
           "Name the layers to adapt.", "lead"),
     Entry("study.too_few_holders", "{found} hospitals are confirmed by all others; {needed} must hold a "

@@ -8,6 +8,21 @@ define(
     Entry("masking.weights_changed", "The host's copy of the frozen layer {layer} is not the pinned one.",
           "Something at the site changes the public weights. Load the model again; if it stays so, look "
           "for who writes into the accelerator's folder.", "site"),
+    Entry("masking.not_prepared", "The study names no prepared model, so no client slice of it can begin.",
+          "It was frozen by an earlier version. Freeze and approve it again; where the base model was "
+          "registered by an earlier version, too, register that again first.", "lead"),
+    Entry("masking.other_preparation", "This hospital has prepared the base model itself, and what came out "
+          "({made}) is not what the study names ({pinned}).",
+          "The hospital takes no part in this run, and nothing was sent. Ask the lead and another hospital: "
+          "agents and coordinator of one version come to the same. If all have one version, somebody has "
+          "named other weights than the base model's.", "lead"),
+    Entry("masking.prepared_differs", "The file {file} of the prepared model is not the one that the study "
+          "names.",
+          "The agent prepares the model again with the next job. If it stays so, look who writes into the "
+          "site's state folder.", "site", retry=True),
+    Entry("masking.bad_prepared", "The prepared model cannot be used: {fault}.",
+          "The agent prepares the model again with the next job. If it stays so, the study names a prepared "
+          "model that no version of ours makes: take no part in it, and tell us.", "site", retry=True),
     Entry("masking.no_passes", "This run puts masks on in C, and the library {pinned} is not here.",
           "Install the package fedslice-kernels from the coordinator's signed packages, or build it with the "
           "compiler that kernels/wheel.lock names; then start the client slice again.", "site", retry=True),
@@ -31,15 +46,13 @@ define(
           "memory and its owner were checked.", "site"),
     Entry("masking.ended", "Masked computation was ended here by an earlier failure.",
           "Start the client slice again; what failed stands before this in its log.", "site", retry=True),
-    Entry("masking.no_engine", "The cut model has no engine to multiply its frozen layers with.",
-          "This is a fault of the program. Tell us.", "us"),
     Entry("accelerator.not_started", "The accelerator could not be started: {fault}.",
           "Read accelerator.log in the run's folder at the site.", "site", retry=True),
     Entry("accelerator.distrusted", "The accelerator {accelerator} answered a wrong product before "
           "in this run.",
           "Check its memory and who owns it, then start the site agent again to use it again.", "site"),
     Entry("accelerator.bad_store", "The accelerator cannot use its folder of weights: {fault}.",
-          "Let the client slice load the model again; it writes the folder.", "site"),
+          "Let the agent prepare the model again.", "site"),
     Entry("accelerator.bad_channel", "The accelerator's channel cannot be used: {fault}.",
           "Start the accelerator again; it makes the channel's file.", "site", retry=True),
     Entry("accelerator.too_large", "A product of {bytes} bytes does not fit the accelerator's channel.",

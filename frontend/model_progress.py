@@ -33,4 +33,6 @@ def progress_of(job: ModelJob) -> ModelProgress:
             return ModelProgress(_("builds the model"))
         case "passes":
             return ModelProgress(_("makes a pass: %(way)s") % {"way": progress.get("way", "")}, percent)
+        case "preparing":
+            return ModelProgress(_("prepares the model for masked runs"), percent)
     return ModelProgress(_("fetches the model"))

@@ -95,6 +95,10 @@ _MEANS = {
     "Checks of each product of the accelerator": lambda: _(
         "the accelerator is not believed: its results are tried with secret numbers"
     ),
+    "Prepared model": lambda: _(
+        "the base model's frozen layers as whole numbers: your agent makes them from the base model's files "
+        "itself, and takes no part in the run where it comes to another hash"
+    ),
     "The accelerators belong to": lambda: _("who could look into the machine that does the heavy computing"),
     "Masks are put on by": lambda: _(
         "the same numbers come out as without it, sooner; an enclave that has another library refuses"

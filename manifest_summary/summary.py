@@ -80,6 +80,7 @@ def _what(manifest: Manifest) -> list[Fact]:
             Fact(_("Checks of each product of the accelerator"), str(masking.repetitions)),
             Fact(_("The accelerators belong to"), word(f"accelerator-{masking.accelerator}")),
             *([Fact(_("Masks are put on by"), word("passes-native"))] if masking.passes == "native" else ()),
+            Fact(_("Prepared model"), masking.prepared or _("none: no client slice can begin"), is_code=True),
         ]
     facts += [*starting(model.start, model.start_receipt), *public_front(manifest.front)]
     return [*facts, *tuned(manifest.adapter, manifest.split.cut if manifest.split else 0)]

@@ -16,6 +16,7 @@
 | floors.json | the highest numbers of collateral that the agent has accepted, over all runs |
 | log/, receipts/ | the last checkpoint of the transparency log, and the receipts seen |
 | features/ | by origin: sealed shards of features with their keys; in clear, behind a public front |
+| prepared/ | base models as masked client slices take them, by model and task, made here |
 | runs/ | mailboxes and sealed files of the runs in progress |
 
 All of it is readable by its owner only. A copy of this folder is a second agent with the same key, and with
@@ -83,6 +84,7 @@ class State:
         self.receipts = folder / "receipts"
         self.runs = folder / "runs"
         self.features = folder / "features"
+        self.prepared = folder / "prepared"
 
     @classmethod
     def open(cls, folder: Path | None = None) -> State:

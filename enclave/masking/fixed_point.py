@@ -10,17 +10,15 @@ so a row of features may have any q with
 
     Σq² · maxᵢ Σwᵢ² < 2^46      (three limbs, a ring of 2^24; 2^62 with four)
 
-and `quantise` looks at the rounded integers themselves whether it has. `parts` chooses the width from the
-weights alone. (The bound by max|q|·‖w‖₁ leaves three bits less.) Scales stay inside. Runs inside the
-enclave.
+and `quantise` looks at the rounded integers themselves whether it has. The width follows from the weights
+alone, which are made fixed-point when a model is prepared (enclave_host/preparing/quantising.py). (The bound
+by max|q|·‖w‖₁ leaves three bits less.) Scales stay inside. Runs inside the enclave.
 
 Source: scales as in Dettmers et al., LLM.int8(), arXiv 2208.07339.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import isqrt, sqrt
 
@@ -30,102 +28,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.refusal import Refusal
-from enclave.masking.residues import WIDTHS, Buffers
+from enclave.masking.residues import Buffers
 
-WEIGHT_LIMIT = 127
-_ROWS = 256
-"""Rows of a weight that are made fixed-point at a time: the enclave's memory is small."""
-_COLUMNS = 64
-"""Columns of a weight whose squares are summed at a time: torch sums a wider copy of what it is given,
-which for a large vocabulary would be several times the weights."""
 MAX_INNER = 1 << 15
 """Inner dimension of one part: sums of limbs fit int32, and sums of words float64."""
 MIN_SIZE = 48
 """The root mean square that every row of integers must be allowed: rounding is then an error of 0.6 %, less
 than that of the int8 weights (about 1 %)."""
-PARTS = 4
-"""Into so many parts a wide inner dimension is split for three limbs; where that is not enough it has
-four."""
 MAX_NORM = 1 << 20
 """No row of integers needs to be longer. So each fits a float32 exactly, as a sum of squares fits int64."""
 SMALLEST = 1e-30
 """Rows of features are not scaled up beyond this norm; smaller ones become zeros by and by."""
 _SLACK = 1 - 2.0**-16  # of float32 scales and products
 _LEVELS = 20  # 4^_LEVELS · MIN_SIZE² is more than the squares of any row
-
-
-@dataclass(frozen=True)
-class Weight:
-    """`values` (outputs, inputs) int8; `scale` (outputs,) float32: W ≈ values · scale."""
-
-    values: Tensor
-    scale: Tensor
-
-
-def fix_weight(weight: Iterable[Tensor], outputs: int) -> Weight:
-    """Make weights fixed-point, symmetric per output channel.
-
-    Args: `weight` (outputs, inputs) float, some rows at a time.
-
-    Returns: the same as int8, with a scale for each output.
-
-    Raises: `masking.bad_weight`.
-    """
-    values, scale, at = torch.empty(0, dtype=torch.int8), torch.empty(outputs), 0
-    for rows in (rows for piece in weight for rows in piece.split(_ROWS)):
-        if not at:
-            values = torch.empty(outputs, rows.shape[1], dtype=torch.int8)
-        here = slice(at, at + len(rows))
-        largest = rows.float().abs().amax(1)
-        if not torch.isfinite(largest).all():
-            raise Refusal("masking.bad_weight")
-        scale[here] = torch.where(largest > 0, largest / WEIGHT_LIMIT, torch.ones_like(largest))
-        values[here] = (rows.float() / scale[here, None]).round_().to(torch.int8)
-        at += len(rows)
-    return Weight(values, scale)
-
-
-@dataclass(frozen=True)
-class InnerPart:
-    """A slice of a direction's inner dimension, its width, and the most that Σq² may be in it."""
-
-    start: int
-    stop: int
-    limbs: int
-    most: int
-
-
-def parts(values: Tensor, widths: Sequence[int] = WIDTHS) -> tuple[InnerPart, ...]:
-    """Split the inner dimension, and choose the narrowest of `widths` in which rows of integers may be
-    MIN_SIZE large. All parts are of one width; the widest always does.
-
-    Args: `values` (outer, inner) int8.
-    """
-    inner = values.shape[1]
-    finest = 1 << (max(PARTS, -(-inner // MAX_INNER)) - 1).bit_length()
-    size = -(-inner // finest)
-    squares = torch.stack([_squares(values[:, at : at + size]) for at in range(0, finest * size, size)])
-    for limbs in widths:
-        count = 1
-        while count <= (finest if limbs == widths[-1] else PARTS):
-            step, each = size * finest // count, squares.view(count, finest // count, -1).sum(1).amax(1)
-            ring = (1 << (8 * limbs - 1)) ** 2
-            found = tuple(
-                InnerPart(at, min(at + step, inner), limbs, min((ring - 1) // max(largest, 1), MAX_NORM**2))
-                for at, largest in zip(range(0, inner, step), each.tolist(), strict=False)
-            )
-            if step <= MAX_INNER and all(isqrt(p.most) >= MIN_SIZE * sqrt(p.stop - p.start) for p in found):
-                return found
-            count *= 2
-    raise AssertionError("127² · MAX_INNER leaves room in a ring of 2^32")
-
-
-def _squares(values: Tensor) -> Tensor:
-    """(outer, n) int8 -> (outer,) int64: Σw² of each row."""
-    sums = torch.zeros(len(values), dtype=torch.int64)
-    for columns in values.split(_COLUMNS, dim=1):
-        sums += columns.to(torch.int16).square_().sum(1, dtype=torch.int32)
-    return sums
 
 
 def quantise(features: Tensor, most: int, buffers: Buffers) -> tuple[Tensor, Tensor]:

@@ -3,70 +3,80 @@
 A frozen layer is one linear map or several with the same input (q/k/v, gate/up), which then are one request
 to the accelerator. The enclave keeps scales, biases and the SHA-256 of the int8 weights; the weights
 themselves lie in the store, a folder of the host, where the accelerator maps them. The enclave copies in
-one layer at a time, hashes what it copied, uses it and drops it."""
+one layer at a time, hashes what it copied, uses it and drops it. Where a layer lies, and the numbers of its
+products, follow from the order of the layers: nobody states them, so that nobody can state them wrongly."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isqrt, sqrt
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
+from contracts.policy import Hex32
 from contracts.refusal import Refusal
-from enclave.masking.fixed_point import InnerPart, Weight, fix_weight, parts
-from enclave.masking.residues import WIDTHS
+from enclave.masking.fixed_point import MAX_INNER, MAX_NORM, MIN_SIZE
 
-WEIGHTS, INDEX = "weights.int8", "layers.json"
+WEIGHTS, INDEX = "weights.int8", "index.json"
 Direction = Literal["forward", "backward"]
+Width = Annotated[int, Meta(ge=1, lt=2**31)]
+Most = Annotated[int, Meta(ge=1, le=MAX_NORM**2)]
 
 
-class StoredWeights(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a layer's int8 weights (outputs, inputs) lie in the store's file."""
+class Parts(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the inner dimension of a direction is split: into parts of `step` (the last may be shorter), for
+    residues of `limbs` bytes; `most` of each part is the most that Σq² of a row of integers may be in it."""
+
+    limbs: Annotated[int, Meta(ge=3, le=4)]
+    step: Annotated[int, Meta(ge=1, le=MAX_INNER)]
+    most: tuple[Most, ...]
+
+
+class StoredLayer(Struct, frozen=True, forbid_unknown_fields=True):
+    """A layer of the store: its int8 weights (outputs, inputs) lie behind those of the layer before, and have
+    this SHA-256. `name` has the members' places in the model, with + between them."""
 
     name: str
-    offset: Annotated[int, Meta(ge=0, lt=2**53)]
-    outputs: Annotated[int, Meta(ge=1, lt=2**31)]
-    inputs: Annotated[int, Meta(ge=1, lt=2**31)]
+    outputs: Width
+    inputs: Width
+    sha256: Hex32
+    forward: Parts
+    backward: Parts
 
 
-class Product(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Product:
     """One integer product: a part of a layer's direction. `number` is unique in the model, and stands for
     (layer, direction) in mask indices and on the wire. Its weights are (outer, inner), its residues have
     `limbs` bytes, and no row of integers that goes into it has Σq² above `most`."""
 
-    number: Annotated[int, Meta(ge=0, lt=2**24)]
+    number: int
     layer: str
     direction: Direction
-    start: Annotated[int, Meta(ge=0, lt=2**31)]
-    stop: Annotated[int, Meta(ge=1, lt=2**31)]
-    outer: Annotated[int, Meta(ge=1, lt=2**31)]
-    limbs: Annotated[int, Meta(ge=3, le=4)]
-    most: Annotated[int, Meta(ge=1, lt=2**62)]
+    start: int
+    stop: int
+    outer: int
+    limbs: int
+    most: int
 
     @property
     def inner(self) -> int:
         return self.stop - self.start
 
 
-class StoreIndex(Struct, frozen=True, forbid_unknown_fields=True):
-    """The store's index."""
-
-    layers: list[StoredWeights]
-    products: list[Product]
-
-
 @dataclass(frozen=True)
 class FrozenLayer:
-    """`scale` (outputs,) float32; `sha256` of the int8 weights in row-major order."""
+    """`offset` is that of its weights in the store's file; `scale` (outputs,) float32; `sha256` of the int8
+    weights in row-major order."""
 
-    index: int
     name: str
+    offset: int
     outputs: int
     inputs: int
     scale: Tensor
@@ -77,6 +87,41 @@ class FrozenLayer:
     @property
     def products(self) -> tuple[Product, ...]:
         return self.forward + self.backward
+
+
+def frozen_layers(stored: Iterable[StoredLayer], scales: Mapping[str, Tensor]) -> dict[str, FrozenLayer]:
+    """The layers of a store, by name.
+
+    Args: `scales` (outputs,) float32 by the layers' names, each above zero.
+
+    Raises: `masking.bad_prepared`; KeyError for a layer without scales.
+    """
+    made: dict[str, FrozenLayer] = {}
+    offset = number = 0
+    for layer in stored:
+        scale = scales[layer.name]
+        if scale.shape != (layer.outputs,) or not bool(((scale > 0) & scale.isfinite()).all()):
+            raise Refusal("masking.bad_prepared", fault=f"the scales of {layer.name[:200]}")
+        forward = _products(layer, "forward", number)
+        backward = _products(layer, "backward", number + len(forward))
+        size = layer.outputs, layer.inputs
+        made[layer.name] = FrozenLayer(layer.name, offset, *size, scale, layer.sha256, forward, backward)
+        offset, number = offset + layer.outputs * layer.inputs, number + len(forward) + len(backward)
+    return made
+
+
+def _products(layer: StoredLayer, direction: Direction, number: int) -> tuple[Product, ...]:
+    forward = direction == "forward"
+    outer, inner = (layer.outputs, layer.inputs) if forward else (layer.inputs, layer.outputs)
+    parts = layer.forward if forward else layer.backward
+    ranges = [(start, min(start + parts.step, inner)) for start in range(0, inner, parts.step)]
+    fit = (isqrt(m) >= MIN_SIZE * sqrt(end - at) for (at, end), m in zip(ranges, parts.most, strict=False))
+    if len(ranges) != len(parts.most) or not all(fit):
+        raise Refusal("masking.bad_prepared", fault=f"the parts of {layer.name[:200]}")
+    return tuple(
+        Product(number + i, layer.name, direction, *ranges[i], outer, parts.limbs, most)
+        for i, most in enumerate(parts.most)
+    )
 
 
 def oriented(values: Tensor, product: Product) -> Tensor:
@@ -90,41 +135,13 @@ def oriented(values: Tensor, product: Product) -> Tensor:
     return turned[:, product.start : product.stop].contiguous()
 
 
+@dataclass
 class Store:
-    """The folder with the public int8 weights. `add` and `read` run inside the enclave; the folder is the
-    host's, so nothing read from it is believed before its hash is. `widths` are the bytes that residues may
-    have (benchmarks compare)."""
+    """The folder with the public int8 weights, and layers of them. It is the host's: nothing read from it is
+    believed before its hash is."""
 
-    def __init__(self, folder: Path, widths: Sequence[int] = WIDTHS) -> None:
-        self.folder = folder
-        self._widths = widths
-        self.layers: dict[str, FrozenLayer] = {}
-        self._entries: list[StoredWeights] = []
-        self._products: list[Product] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS).write_bytes(b"")
-
-    def add(self, name: str, weight: Iterable[Tensor], outputs: int) -> FrozenLayer:
-        """Make a frozen layer; write its int8 weights out, keep their hash.
-
-        Args: `weight` (outputs, inputs) float, some rows at a time.
-
-        Raises: `masking.bad_weight`.
-        """
-        fixed = fix_weight(weight, outputs)
-        data = fixed.values.numpy().data
-        offset = self._entries[-1].offset + size(self._entries[-1]) if self._entries else 0
-        with (self.folder / WEIGHTS).open("ab") as file:
-            file.write(data)
-        outputs, inputs = fixed.values.shape
-        self._entries.append(StoredWeights(name, offset, outputs, inputs))
-        layer = self._describe(name, fixed, hashlib.sha256(data).hexdigest())
-        self.layers[name] = layer
-        return layer
-
-    def finish(self) -> None:
-        """Write the index that the accelerator reads."""
-        (self.folder / INDEX).write_bytes(msgspec.json.encode(StoreIndex(self._entries, self._products)))
+    folder: Path
+    layers: dict[str, FrozenLayer]
 
     def read(self, layer: FrozenLayer) -> Tensor:
         """Copy one layer's weights in.
@@ -133,35 +150,10 @@ class Store:
 
         Raises: `masking.weights_changed`.
         """
-        entry = self._entries[layer.index]
-        data = bytearray(size(entry))
+        data = bytearray(layer.outputs * layer.inputs)
         with (self.folder / WEIGHTS).open("rb") as file:
-            file.seek(entry.offset)
+            file.seek(layer.offset)
             read = file.readinto(data)
         if read != len(data) or hashlib.sha256(data).hexdigest() != layer.sha256:
             raise Refusal("masking.weights_changed", layer=layer.name)
-        return torch.frombuffer(data, dtype=torch.int8).view(entry.outputs, entry.inputs)
-
-    def _describe(self, name: str, fixed: Weight, sha256: str) -> FrozenLayer:
-        outputs, inputs = fixed.values.shape
-        forward = self._number(name, "forward", outputs, parts(fixed.values, self._widths))
-        backward = self._number(name, "backward", inputs, parts(fixed.values.t(), self._widths))
-        return FrozenLayer(
-            len(self.layers), name, outputs, inputs, fixed.scale.clone(), sha256, forward, backward
-        )
-
-    def _number(
-        self, name: str, direction: Direction, outer: int, pieces: Sequence[InnerPart]
-    ) -> tuple[Product, ...]:
-        first = len(self._products)
-        products = tuple(
-            Product(first + i, name, direction, p.start, p.stop, outer, p.limbs, p.most)
-            for i, p in enumerate(pieces)
-        )
-        self._products += products
-        return products
-
-
-def size(entry: StoredWeights) -> int:
-    """Bytes of a layer's int8 weights."""
-    return entry.outputs * entry.inputs
+        return torch.frombuffer(data, dtype=torch.int8).view(layer.outputs, layer.inputs)

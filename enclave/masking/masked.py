@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from enclave.masking.accelerator import Accelerator
 
 STAGES = ("mask", "wait", "integrity", "inline", "offline")
-PadReport = Callable[[int, int], None]
 Planned = dict[int, int]
 """A coming step: how many tokens each product will see in it (a product without tokens is left out)."""
 PIECE_ROWS = 1024
@@ -94,6 +93,7 @@ class MaskedEngine(QuantisedEngine):
         super().__init__()
         self._store = store
         self._accelerator = accelerator
+        self.accelerator = accelerator.name  # how it calls itself; only for people
         self._masks = masks or Masks()
         self._vault = vault
         self._ledger = PadLedger()
@@ -109,11 +109,6 @@ class MaskedEngine(QuantisedEngine):
             for product in layer.products:
                 weight, number = oriented(values, product), product.number
                 self._secrets[number] = integrity.draw(weight, product.limbs, repetitions)
-
-    @property
-    def accelerator(self) -> str:
-        """How the accelerator calls itself; only for people."""
-        return self._accelerator.name
 
     def enter_round(self, round: int) -> None:
         """The steps that follow belong to this round. Pads that were made and are still there are dropped
@@ -145,7 +140,7 @@ class MaskedEngine(QuantisedEngine):
         pads = (pad for step in plan for pad in step.items())
         return sum(size[number] * tokens + TAG_BYTES for number, tokens in pads)
 
-    def prepare(self, plan: Sequence[Planned], report: PadReport | None = None) -> None:
+    def prepare(self, plan: Sequence[Planned], report: Callable[[int, int], None] | None = None) -> None:
         """The offline phase: make the pads of the coming steps, in their order, one layer after the other:
         each is read once for all steps.
 

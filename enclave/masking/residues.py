@@ -47,14 +47,6 @@ class Packed:
         return cls(low.reshape(rows, columns), high.reshape(rows, columns))
 
     @classmethod
-    def empty(cls, rows: int, columns: int, limbs: int) -> Packed:
-        """Planes of their own, with undefined content.
-
-        Returns: (rows, columns) words.
-        """
-        return cls(np.empty((rows, columns), np.uint16), np.empty((rows, columns), HIGH[limbs]))
-
-    @classmethod
     def beside(cls, lines: NDArray[np.uint8], columns: int, limbs: int) -> Packed:
         """Rows whose two planes lie side by side in each line of bytes.
 

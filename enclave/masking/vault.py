@@ -13,7 +13,6 @@ product's tokens are spent in order. Runs inside the enclave.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -57,13 +56,6 @@ class PadLedger:
         return self._next.get(product, 0)
 
 
-@dataclass
-class _Place:
-    offset: int
-    size: int
-    tokens: int
-
-
 class Vault:
     """Sealed pads by index. `limit` bounds its bytes on disk."""
 
@@ -73,7 +65,8 @@ class Vault:
             stale.unlink()
         self._folder = folder
         self._seal = AESGCM(key)
-        self._places: dict[int, dict[PadIndex, _Place]] = {}
+        # by step: where the pads of an index lie, how many bytes they have, and of how many tokens they are
+        self._places: dict[int, dict[PadIndex, tuple[int, int, int]]] = {}
         self._sizes: dict[int, int] = {}
         self._sealed, self._plain = bytearray(TAG_BYTES), bytearray()
         self.limit = limit
@@ -98,7 +91,7 @@ class Vault:
         except OSError as error:
             raise Refusal("masking.no_disk", fault=type(error).__name__) from error
         offset = self._sizes.get(index.step, 0)
-        places[index] = _Place(offset, len(pads), tokens)
+        places[index] = (offset, len(pads), tokens)
         self._sizes[index.step] = offset + size
         self.bytes += size
 
@@ -111,20 +104,18 @@ class Vault:
         place = self._places.get(index.step, {}).pop(index, None)
         if place is None:
             return None
-        if len(self._plain) < place.size:
-            self._sealed, self._plain = bytearray(place.size + TAG_BYTES), bytearray(place.size)
-        sealed, plain = (
-            memoryview(self._sealed)[: place.size + TAG_BYTES],
-            memoryview(self._plain)[: place.size],
-        )
+        offset, size, tokens = place
+        if len(self._plain) < size:
+            self._sealed, self._plain = bytearray(size + TAG_BYTES), bytearray(size)
+        sealed, plain = memoryview(self._sealed)[: size + TAG_BYTES], memoryview(self._plain)[:size]
         try:
             with self._file(index.step).open("rb") as file:
-                file.seek(place.offset)  # Gramine has no preadv
+                file.seek(offset)  # Gramine has no preadv
                 file.readinto(sealed)
             self._seal.decrypt_into(_nonce(index), sealed, None, plain)
         except (OSError, InvalidTag) as error:
             raise Refusal("masking.vault_damaged", step=index.step) from error
-        return plain, place.tokens
+        return plain, tokens
 
     def left(self) -> int:
         """How many pads (of one product in one step) have not been taken."""

@@ -23,7 +23,7 @@ from enclave.training.tensors import State
 
 if TYPE_CHECKING:
     from enclave.programs.public_front import SiteFront
-    from enclave.slicing.skeleton import Base
+    from enclave.slicing.hollow import HollowBase
     from enclave.training.material import Material
 
 
@@ -147,7 +147,7 @@ class _Opened(NamedTuple):
     model: Any
     tokenizer: PreTrainedTokenizerBase
     placement: Placement
-    base: Base | None = None
+    base: HollowBase | None = None
 
 
 def _open(manifest: Manifest, folder: Path, mailbox_folder: Path | None) -> _Opened:

@@ -24,9 +24,9 @@ from contracts.sealed.frames import Chunk, HashBeside
 MAX_FILE_BYTES = 4 << 30
 MAX_PLAINTEXT_BYTES = 1 << 30
 """Of tuned parameters, as they are opened into the enclave's memory."""
-WEIGHTS, PADS = "out/accelerator", "out/pads"
-"""Beside the sealed files of a client slice whose frozen layers are multiplied outside: the public weights
-that the accelerator maps (int8), and sealed pads."""
+PREPARED, PADS = "in/prepared", "out/pads"
+"""Beside the sealed files of a client slice whose frozen layers are multiplied outside: the prepared model
+that the host hands in, whose int8 weights the accelerator maps, and sealed pads."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _SHORT = 1 << 12

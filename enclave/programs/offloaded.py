@@ -13,29 +13,31 @@ from typing import Any
 from contracts.manifest import Manifest, Masking, Spf
 from contracts.refusal import Refusal
 from contracts.round_kind import Kind
-from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.mailbox import PADS, PREPARED
 from enclave.programs.placements import Measures, Placement, weight_bytes
 from enclave.programs.program import Report
 from enclave.programs.throttle import throttle
 from enclave.slicing.cut import Cut, open_cut
+from enclave.slicing.hollow import HollowBase
 from enclave.slicing.placement import Masked, offload
+from enclave.slicing.prepared import open_prepared
 from enclave.slicing.shape import Shape
-from enclave.slicing.skeleton import Base
 from enclave.training.loop import EVALUATION_BATCH, round_batches
 
 
-def open_offloaded(manifest: Manifest, folder: Path, mailbox: Path) -> tuple[Any, Base, Placement]:
-    """The cut model with its adapter, the base that it was taken from, and the placement. `mailbox` is
-    its folder, in which the accelerator finds the public int8 weights.
+def open_offloaded(manifest: Manifest, folder: Path, mailbox: Path) -> tuple[Any, HollowBase, Placement]:
+    """The cut model with its adapter, its base, and the placement. `mailbox` is its folder, in which the host
+    has put the prepared model.
 
-    Raises: as `open_cut`; `manifest.invalid`.
+    Raises: as `open_cut` and `open_prepared`; `manifest.invalid`.
     """
-    if isinstance(manifest.adapter, Spf) or manifest.masking is None:
+    adapter, spec, masking = manifest.adapter, manifest.model, manifest.masking
+    if isinstance(adapter, Spf) or masking is None:
         raise Refusal("manifest.invalid", fault="a client slice has no part in method-2")
-    seed, first = manifest.training.seed, 0 if manifest.front is None else manifest.front.first
-    opened = open_cut(folder, manifest.model, manifest.adapter, seed, mailbox / WEIGHTS, first)
-    cut, size = opened.cut, weight_bytes(folder, manifest.model)
-    return cut.model, opened.base, OffloadedPlacement(cut, manifest.masking, mailbox / PADS, size)
+    base, prepared = HollowBase(folder, spec), open_prepared(mailbox / PREPARED, masking.prepared)
+    first = 0 if manifest.front is None else manifest.front.first
+    cut = open_cut(base, prepared, adapter, manifest.training.seed, first)
+    return cut.model, base, OffloadedPlacement(cut, masking, mailbox / PADS, weight_bytes(folder, spec))
 
 
 class OffloadedPlacement(Placement):

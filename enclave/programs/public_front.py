@@ -21,6 +21,7 @@ from contracts.refusal import Refusal
 from enclave.programs.program import Report
 from enclave.slicing.adapters import adapt
 from enclave.slicing.halves import streamed_front, tail_of
+from enclave.slicing.hollow import HollowBase
 from enclave.slicing.recomputed import differing
 from enclave.slicing.skeleton import Base
 from enclave.slicing.split import Tail, feature_bound_of
@@ -45,14 +46,19 @@ def tuned_tail(manifest: Manifest, folder: Path) -> tuple[Tail, Base]:
 
 
 def open_front(
-    settings: PublicFront, base: Base, file: Path, examples: tuple[Examples, Examples, Examples], key: bytes
+    settings: PublicFront,
+    base: HollowBase,
+    file: Path,
+    examples: tuple[Examples, Examples, Examples],
+    key: bytes,
 ) -> SiteFront:
     """The features in `file` of the training, validation and test rows, in this order; `key` is that of the
     site's dataset digests.
 
     Raises: `slicing.*`, `split.*` or `front.*`.
     """
-    layers = streamed_front(base, settings.first)
+    whole = base if isinstance(base, Base) else Base(base.folder, base.spec)  # a masked slice has no weights
+    layers = streamed_front(whole, settings.first)
     features = HandedFeatures(
         file,
         [length for part in examples for length in part.lengths],

@@ -1,4 +1,4 @@
-"""What of the architecture table needs torch: whether a module may live inside, and a model's row.
+"""What of the architecture table needs torch: whether a module may live inside.
 
 Exact classes only. Every linear that the table does not keep inside goes out under pads, and everything that
 it does not list is refused. Embedding tables of tokens stay with the agent, who hands the vectors in.
@@ -7,10 +7,8 @@ it does not list is refused. Embedding tables of tokens stay with the agent, who
 from __future__ import annotations
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from contracts.architecture.family import Architecture
-from contracts.architecture.rows import row_of
 
 _ACTIVATIONS = ("GELUActivation", "GELUTanh", "NewGELUActivation", "FastGELUActivation", "SiLUActivation")
 INSIDE_ANYWHERE = frozenset(
@@ -37,11 +35,3 @@ def permits(architecture: Architecture, module: nn.Module) -> bool:
     return f"{kind.__module__}.{kind.__qualname__}" in INSIDE_ANYWHERE or (
         kind.__module__ == own and kind.__qualname__ in architecture.inside
     )
-
-
-def architecture_of(model: PreTrainedModel) -> Architecture:
-    """The model's row of the table.
-
-    Raises: `slicing.unknown_architecture`.
-    """
-    return row_of(model.config)

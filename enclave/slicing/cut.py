@@ -4,41 +4,37 @@
 place of frozen ones, an empty place for the embedding table, the adapter on top, and then looks at every
 module of the result: what the architecture table does not list, and what would keep a frozen matrix inside or
 a tuned tensor outside, is refused, whoever put it there. `open_cut` cuts a pinned base model that was never
-there as a whole: its frozen linears go from the checkpoint to the store some rows at a time, and the token
-embeddings stay in the host's file. Runs inside the enclave.
+there as a whole: its frozen linears were prepared (`slicing.prepared`), and the token embeddings stay in the
+host's file. Runs inside the enclave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from contracts.architecture.family import Architecture
-from contracts.manifest import Lora, ModelSpec, Prefix
+from contracts.architecture.rows import row_of
+from contracts.manifest import Lora, Prefix
 from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
-from enclave.masking.layers import Store
-from enclave.slicing.adapters import adapt, head_modules
-from enclave.slicing.architectures import architecture_of, permits
+from enclave.masking.layers import FrozenLayer, Store
+from enclave.slicing.adapters import adapt
+from enclave.slicing.architectures import permits
 from enclave.slicing.embeddings import GivenVectors
+from enclave.slicing.hollow import HollowBase
 from enclave.slicing.outsourced import OutsourcedLinear, SharedInputGroup
-from enclave.slicing.skeleton import Base
-from enclave.slicing.trimming import give_back
+from enclave.slicing.prepared import PreparedModel
 
 if TYPE_CHECKING:
     from enclave.slicing.split import Tail
     from enclave.slicing.vectors import Vectors
-
-Read = Callable[[str], Iterable[Tensor]]
-"""A parameter's name in the model -> its values, some rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +46,8 @@ class Cut:
     model: nn.Module
     groups: tuple[SharedInputGroup, ...]
     store: Store
-    first: int = 0
-    width: int = 0
+    first: int
+    width: int
 
     def blank(self, rows: int, tokens: int) -> dict[str, Tensor]:
         """Inputs that say nothing.
@@ -75,98 +71,76 @@ class Cut:
         self.groups[0].engine.enter_step()
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A cut base model with its adapter, and the base that it was taken from."""
-
-    cut: Cut
-    base: Base
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.base.tokenizer
-
-
 def open_cut(
-    folder: Path, spec: ModelSpec, adapter: Lora | Prefix, seed: int, store_folder: Path, first: int = 0
-) -> Opened:
-    """Build and cut the base model in `folder` that `spec` pins, or what of it stands behind a public front
-    of `first` layers; write its int8 weights to `store_folder`.
+    base: HollowBase, prepared: PreparedModel, adapter: Lora | Prefix, seed: int, first: int = 0
+) -> Cut:
+    """Build the base model and cut it as it was prepared, or what of it stands behind a public front of
+    `first` layers.
 
-    Raises: `model.*`, `slicing.*`, `masking.*`, `adapter.*`, `split.*` or `front.no_layer`.
+    Raises: `slicing.*`, `masking.bad_prepared`, `adapter.*`, `split.*` or `front.no_layer`.
     """
-    base = Base(folder, spec)
-    skeleton = base.skeleton()
-    model, tables = skeleton.model, base.architecture.tables
-    tail = None
+    model, tail = base.build(), None
     if first:
-        from contracts.architecture.front import require_layer
-        from enclave.slicing.split import Tail
+        from enclave.slicing.behind import tail_behind
 
-        require_layer(model.config.num_hidden_layers, first)
-        tail = Tail(model, first)
+        tail = tail_behind(model, first)
+    else:
+        give_vectors(model, prepared.vectors)
     if isinstance(adapter, Prefix):
         from enclave.slicing.prefix import usable_tokens
 
-        usable_tokens(model, adapter, spec.max_tokens)
-    head = tuple(f"{root}." for root in head_modules(model))
+        usable_tokens(model, adapter, base.spec.max_tokens)
+    prepared.fill(model, base.architecture)
+    return cut(model, adapter, seed, prepared.store, tail)
 
-    def stays(name: str, parameter: nn.Parameter) -> bool:
-        return parameter.dim() < 2 or name.split(".")[-2] in tables or name.startswith(head)
 
-    skeleton.fill(model, stays)
-    vectors = None if first else skeleton.vectors()
-    store = Store(store_folder)
-    made = cut(model, adapter, seed, store, skeleton.pieces, vectors, tail)
-    return Opened(made, base)
+def give_vectors(model: PreTrainedModel, vectors: Callable[[Tensor], Vectors]) -> None:
+    """Let embedding vectors come from outside.
+
+    Args: `vectors` makes their source, by the table (tokens, size) float32 in whose place it stands.
+    """
+    architecture = row_of(model.config)
+    path = f"{architecture.backbone}.{architecture.token_table}"
+    table: Any = model.get_submodule(path)
+    given = GivenVectors(vectors(table.weight), float(getattr(table, "embed_scale", 1.0)))
+    model.set_submodule(path, given)
 
 
 def cut(
-    model: PreTrainedModel,
-    adapter: Lora | Prefix,
-    seed: int,
-    store: Store,
-    read: Read,
-    vectors: Vectors | None,
-    tail: Tail | None = None,
+    model: PreTrainedModel, adapter: Lora | Prefix, seed: int, store: Store, tail: Tail | None = None
 ) -> Cut:
-    """Cut `model` in place and put `adapter` on it; int8 weights go to `store`.
+    """Cut `model`, which was given vectors, in place, and put `adapter` on it. The `store` has the layers of
+    the whole model. `tail` is the one of which `model` is what was left: it takes features, and no vectors.
+    The adapter's initial values are those of `adapters.adapt` for the same seed.
 
-    `read` and `vectors` give the weights and the embedding vectors. `tail` is the one of which `model` is
-    what was left: it takes features, and no vectors. The adapter's initial values are those of
-    `adapters.adapt` for the same seed.
-
-    Raises: `slicing.*`, `masking.*` or `adapter.*`.
+    Raises: `slicing.*`, `masking.bad_prepared` or `adapter.*`.
     """
-    architecture = architecture_of(model)
-    _inspect_classes(model, architecture, frozen=(nn.Linear, Conv1D, nn.Embedding))
-    groups = tuple(_outsource(model, architecture, store, read))
-    if vectors is not None:
-        table = token_table(model, architecture)
-        _place_table(model, architecture, GivenVectors(vectors, float(getattr(table, "embed_scale", 1.0))))
+    architecture, first = row_of(model.config), 0 if tail is None else tail.k
+    groups = tuple(_outsource(model, architecture, store.layers.values()))
     model.config.tie_word_embeddings = False  # a head that shared the table is a layer of its own now
     if isinstance(adapter, Prefix):
         from enclave.slicing.prefix import tune_prefix
 
         tuned: nn.Module = tune_prefix(model, adapter, seed)
     else:
-        tuned = adapt(model, adapter, seed, 0 if tail is None else tail.k)
-    store.finish()
+        tuned = adapt(model, adapter, seed, first)
     inspect_cut(tuned, architecture)
-    result = Cut(tuned, groups, store)
-    if tail is not None:
-        result = Cut(tail, groups, store, tail.k, model.config.hidden_size)
+    store = Store(store.folder, {group.layer.name: group.layer for group in groups})
+    result = Cut(tuned if tail is None else tail, groups, store, first, model.config.hidden_size)
     result.model.register_forward_pre_hook(lambda *_: result.enter_step())
     return result
 
 
 def inspect_cut(model: nn.Module, architecture: Architecture) -> None:
-    """Refuse (`slicing.unlisted_module`, `slicing.frozen_inside`, `slicing.trained_outside`) a cut model that
-    holds anything that the table does not list.
+    """Refuse a cut model that holds anything that the table does not list. Exact classes only: a subclass may
+    do anything. Linears and tables are judged by their parameters.
 
-    Raises: `slicing.frozen_inside` or `slicing.trained_outside`.
+    Raises: `slicing.unlisted_module`, `slicing.frozen_inside` or `slicing.trained_outside`.
     """
-    _inspect_classes(model, architecture, frozen=(nn.Linear, nn.Embedding))
+    for name, module in model.named_modules():
+        if type(module) not in (nn.Linear, nn.Embedding) and not permits(architecture, module):
+            found = f"{type(module).__module__}.{type(module).__qualname__}"
+            raise Refusal("slicing.unlisted_module", module=name[:200], found=found[:200])
     outside = {id(module.weight) for module in model.modules() if isinstance(module, OutsourcedLinear)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -179,75 +153,37 @@ def inspect_cut(model: nn.Module, architecture: Architecture) -> None:
                 raise Refusal("slicing.frozen_inside", name=name)
 
 
-def _inspect_classes(
-    model: nn.Module, architecture: Architecture, frozen: tuple[type[nn.Module], ...]
-) -> None:
-    """Exact classes only: a subclass may do anything. `frozen` kinds are judged by their parameters."""
-    for name, module in model.named_modules():
-        if type(module) not in frozen and not permits(architecture, module):
-            found = f"{type(module).__module__}.{type(module).__qualname__}"
-            raise Refusal("slicing.unlisted_module", module=name[:200], found=found[:200])
-
-
 def _outsource(
-    model: PreTrainedModel, architecture: Architecture, store: Store, read: Read
+    model: PreTrainedModel, architecture: Architecture, layers: Iterable[FrozenLayer]
 ) -> Iterator[SharedInputGroup]:
-    head = head_modules(model)
-    for name, parent in list(model.named_modules()):
-        linears = {
-            key: child
-            for key, child in parent.named_children()
-            if type(child) in (nn.Linear, Conv1D) and not _within(_join(name, key), head)
-        }
-        for keys in _together(list(linears), architecture):
-            members = [linears[key] for key in keys]
-            paths = [_join(name, key) for key in keys]
-            rows = chain(*(_weight(read, path, child) for path, child in zip(paths, members, strict=True)))
-            widths = tuple(_outputs(member) for member in members)
-            layer = store.add("+".join(paths), rows, sum(widths))
-            group = SharedInputGroup(layer, widths)
-            for member, (key, child, path) in enumerate(zip(keys, members, paths, strict=True)):
-                bias = None if child.bias is None else torch.cat(tuple(read(f"{path}.bias"))).float()
-                setattr(parent, key, OutsourcedLinear(group, member, bias))
-            give_back()
-            yield group
+    """Put members of `layers` in the place of linears of exactly these shapes. Layers that the model does not
+    have are left out: those in front of a tail. What stays in the model is judged by `inspect_cut`.
+
+    Raises: `masking.bad_prepared` for linears that do not share an input by the table, and other shapes.
+    """
+    modules = dict(model.named_modules())
+    for layer in layers:
+        paths = layer.name.split("+")
+        members = [modules.pop(path) for path in paths if path in modules]
+        if not members:
+            continue
+        parents, names = zip(*((path.rpartition(".")[::2]) for path in paths), strict=True)
+        shapes = [_shape(member) for member in members]
+        right = all(inputs == layer.inputs for _, inputs in shapes)
+        widths = tuple(outputs for outputs, _ in shapes)
+        together = len(names) == 1 or (len(set(parents)) == 1 and names in architecture.together)
+        if not right or not together or sum(widths) != layer.outputs or len(members) != len(paths):
+            raise Refusal("masking.bad_prepared", fault=f"the layer {layer.name[:200]}")
+        group = SharedInputGroup(layer, widths)
+        for number, member in enumerate(members):
+            model.set_submodule(paths[number], OutsourcedLinear(group, number, member.bias))
+        yield group
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _within(path: str, roots: tuple[str, ...]) -> bool:
-    return any(path == root or path.startswith(f"{root}.") for root in roots)
-
-
-def _together(names: list[str], architecture: Architecture) -> Iterator[tuple[str, ...]]:
-    """Siblings with one input together, the others alone, in the model's order."""
-    done: set[str] = set()
-    for name in names:
-        group = next((g for g in architecture.together if name in g and set(g) <= set(names)), (name,))
-        if name not in done:
-            done.update(group)
-            yield group
-
-
-def _weight(read: Read, path: str, module: nn.Module) -> Iterable[Tensor]:
-    """(outputs, inputs), some rows at a time; a Conv1D keeps its weight the other way round."""
-    pieces = read(f"{path}.weight")
-    return (torch.cat(tuple(pieces)).t(),) if type(module) is Conv1D else pieces
-
-
-def _outputs(module: nn.Module) -> int:
-    weight = module.get_parameter("weight")
-    return weight.shape[1] if type(module) is Conv1D else weight.shape[0]
-
-
-def token_table(model: PreTrainedModel, architecture: Architecture) -> nn.Embedding:
-    table = model.get_submodule(f"{architecture.backbone}.{architecture.token_table}")
-    assert isinstance(table, nn.Embedding)
-    return table
-
-
-def _place_table(model: PreTrainedModel, architecture: Architecture, handed_in: GivenVectors) -> None:
-    path, _, last = f"{architecture.backbone}.{architecture.token_table}".rpartition(".")
-    setattr(model.get_submodule(path), last, handed_in)
+def _shape(module: nn.Module) -> tuple[int, int]:
+    """(outputs, inputs) of a linear, of exactly its class; (0, 0) of what is none. A Conv1D keeps its weight
+    the other way round."""
+    if type(module) not in (nn.Linear, Conv1D):
+        return 0, 0
+    outputs, inputs = module.get_parameter("weight").shape
+    return (inputs, outputs) if type(module) is Conv1D else (outputs, inputs)

@@ -3,37 +3,38 @@
 The table of token embeddings is public and large, and the site's host owns the token ids anyway. So the
 enclave never holds the table: where it stood, `GivenVectors` asks a source for the vectors of the batch's
 tokens. The host may hand in no vector of its own choice: chosen inputs are questions to the tuned
-parameters, and enough answers give them away. So each vector is checked against the hash that its row had in
-the one pass that checked the pin of the file. Runs inside the enclave.
+parameters, and enough answers give them away. So each vector is checked against the hash of its row, which
+was pinned, or taken in the one pass that checked the pin of the file. Runs inside the enclave.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from contracts.refusal import Refusal
-from enclave.slicing.checkpoint import TensorPlace
 
 if TYPE_CHECKING:
     from enclave.slicing.vectors import Vectors
 
 
 class FileVectors:
-    """Vectors from a table in a pinned file of the host, row by row."""
+    """Vectors from a table in a file of the host, row by row."""
 
-    def __init__(self, place: TensorPlace) -> None:
-        """`place` is a matrix that was hashed row by row."""
-        self._place = place
-        self._descriptor = os.open(place.file, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-        self._offset, self._dtype = place.offset, place.dtype
-        self._count, self.size = place.shape
-        self._row = self.size * place.dtype.itemsize
+    def __init__(
+        self, file: Path, at: int, shape: tuple[int, ...], dtype: torch.dtype, hashes: bytes
+    ) -> None:
+        """The table begins at byte `at`, and is (tokens, size); `hashes` are the SHA-256 of its rows, one
+        after the other."""
+        self._file = file.open("rb", buffering=0)
+        self._offset, self._dtype, self._hashes = at, dtype, hashes
+        self._count, self.size = shape
+        self._row = self.size * dtype.itemsize
 
     def gather(self, ids: Tensor) -> Tensor:
         """See `Vectors.gather`.
@@ -49,10 +50,8 @@ class FileVectors:
         for place, token in enumerate(ids.tolist()):
             if not 0 <= token < self._count:
                 raise Refusal("slicing.no_embeddings", fault="a token lies outside the table")
-            row = os.pread(self._descriptor, self._row, self._offset + token * self._row)
-            if len(row) != self._row:
-                raise Refusal("slicing.no_embeddings", fault="the file is cut off")
-            if not self._place.holds(token, row):
+            row = os.pread(self._file.fileno(), self._row, self._offset + token * self._row)
+            if hashlib.sha256(row).digest() != self._hashes[32 * token : 32 * token + 32]:
                 raise Refusal("slicing.embedding_changed")
             rows[place * self._row : (place + 1) * self._row] = row
         return torch.frombuffer(rows, dtype=self._dtype).view(len(ids), self.size).float()

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from contracts.refusal import Refusal
 from enclave.masking.engine import QuantisedEngine
 from enclave.masking.layers import FrozenLayer
 
@@ -46,20 +45,13 @@ class SharedInputGroup:
     def __init__(self, layer: FrozenLayer, widths: tuple[int, ...]) -> None:
         self.layer = layer
         self.widths = widths
-        self._engine: QuantisedEngine | None = None
+        self.engine: QuantisedEngine
         self._input: tuple[Tensor, int] | None = None
         self._outputs: dict[int, Tensor] = {}
 
-    @property
-    def engine(self) -> QuantisedEngine:
-        """Raises: `masking.no_engine`."""
-        if self._engine is None:
-            raise Refusal("masking.no_engine")
-        return self._engine
-
     def attach(self, engine: QuantisedEngine) -> None:
         """From now on `engine` multiplies."""
-        self._engine = engine
+        self.engine = engine
         self.forget()
 
     def forget(self) -> None:

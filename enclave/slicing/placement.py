@@ -1,11 +1,12 @@
 """The placement `masked`: one call each to load a cut model, to put it to an accelerator, and to plan its
 pads.
 
-    opened = open_cut(folder, manifest.model, manifest.adapter, seed, store_folder)     # slicing.cut
-    # … the host starts `python -m enclave_host.accelerator` on store_folder …
-    masked = offload(opened.cut, channel_path, vault_folder, vault_bytes)
+    prepared = open_prepared(folder, pin)                                # slicing.prepared
+    cut = open_cut(HollowBase(model, spec), prepared, adapter, seed)     # slicing.cut
+    # … the host starts `python -m enclave_host.accelerator` on folder …
+    masked = offload(cut, channel_path, vault_folder, vault_bytes)
     masked.begin_round(3, shapes)          # the offline phase for the round's batches
-    train(opened.cut.model, …)             # the loop knows nothing of all this
+    train(cut.model, …)                    # the loop knows nothing of all this
     masked.measures()                      # for the run page
 
 Runs inside the enclave.
@@ -19,12 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from contracts.progress import Progress
 from enclave.masking.channel import MaskedChannel
 from enclave.masking.engine import LayerWork, QuantisedEngine
-from enclave.masking.layers import FrozenLayer, Product
 from enclave.masking.masked import MaskedEngine, Planned
 from enclave.masking.masks import Masks
 from enclave.masking.vault import Vault
@@ -39,9 +38,6 @@ PROBE_ROWS, PROBE_TOKENS = 2, 8
 VAULT_BYTES = 4 << 30
 PASSES: str | None = "0a9ab4b55237f44b12acce96c16d72e57baa6548a5b6cbd8effb8b93b967b915"
 """SHA-256 of the library of passes in C that is loaded where a manifest asks for it; None: there is none."""
-
-
-PrepareReport = Callable[[Progress], None]
 
 
 class Profile:
@@ -62,7 +58,7 @@ class Profile:
         self._backward = {p.number for group in cut.groups for p in group.layer.backward}
         self.public: frozenset[int] = frozenset()
         if cut.first:
-            from enclave.slicing.untouched import untouched
+            from enclave.slicing.behind import untouched
 
             self.public = frozenset(untouched(cut, probe.seen.keys()))
 
@@ -85,34 +81,24 @@ class _Probe(QuantisedEngine):
         super().__init__()
         self.seen: dict[int, int] = {}
 
-    def forward(self, layer: FrozenLayer, features: Tensor) -> Tensor:
-        return self._zeros(layer.forward, features, layer.outputs)
-
-    def backward(self, layer: FrozenLayer, gradient: Tensor) -> Tensor:
-        return self._zeros(layer.backward, gradient, layer.inputs)
-
     def multiply(self, work: LayerWork) -> None:
-        raise AssertionError("the probe multiplies nothing")
-
-    def _zeros(self, products: tuple[Product, ...], features: Tensor, width: int) -> Tensor:
-        self.seen |= {product.number: len(features) for product in products}
-        return torch.zeros(len(features), width)
+        """See `QuantisedEngine.multiply`."""
+        self.seen |= {product.number: len(work.features) for product in work.products}
+        work.result.zero_()
 
 
 class Masked:
-    """A cut model on its accelerator."""
+    """A cut model on its accelerator; `accelerator` is how that calls itself, only for people."""
 
     def __init__(self, cut: Cut, engine: MaskedEngine, profile: Profile) -> None:
         self._cut, self._engine, self._profile = cut, engine, profile
         self._begun: tuple[int, tuple[Shape, ...], int] | None = None
         self._prepared = 0
+        self.accelerator = engine.accelerator
         cut.attach(engine)
 
     def begin_round(
-        self,
-        round: int,
-        shapes: Sequence[Shape] = (),
-        report: PrepareReport | None = None,
+        self, round: int, shapes: Sequence[Shape] = (), report: Callable[[Progress], None] | None = None
     ) -> int:
         """Enter a round, and make the pads of its first batches: as many as the vault can hold.
 
@@ -146,11 +132,6 @@ class Masked:
         self._begun, self._prepared = asked, len(plan)
         return len(plan)
 
-    @property
-    def accelerator(self) -> str:
-        """How the accelerator calls itself; only for people."""
-        return self._engine.accelerator
-
     def measures(self) -> dict[str, int | float]:
         """Counters since the start, pads left, and the highest memory use of this process in bytes."""
         kept = {"pads_left": self._engine.pads_left(), "peak_memory": peak_memory()}
@@ -164,7 +145,6 @@ def offload(
     *,
     vault_bytes: int = VAULT_BYTES,
     repetitions: int = 1,
-    timeout: float = 60.0,
     engine: type[MaskedEngine] | None = None,
     native: bool = False,
 ) -> Masked:
@@ -174,7 +154,7 @@ def offload(
     Raises: `accelerator.bad_channel`, `masking.weights_changed` or `masking.no_passes`.
     """
     profile = Profile(cut)
-    channel = MaskedChannel(accelerator, timeout=timeout) if isinstance(accelerator, Path) else accelerator
+    channel = MaskedChannel(accelerator) if isinstance(accelerator, Path) else accelerator
     masks = Masks()
     pads = Vault(vault, masks.derive("vault"), vault_bytes)
     kind: Any = engine or engine_of_release(native)

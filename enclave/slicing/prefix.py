@@ -20,10 +20,10 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from contracts.architecture.positions import positions_of
+from contracts.architecture.rows import row_of
 from contracts.manifest import Prefix
 from contracts.refusal import Refusal
 from enclave.slicing.adapters import draw_output_layer, head_modules
-from enclave.slicing.architectures import architecture_of
 
 
 class PrefixTuned(nn.Module):
@@ -38,7 +38,7 @@ class PrefixTuned(nn.Module):
         self.base_model = base
         self._length, self._shape = length, (2 * config.num_hidden_layers, heads, size)
         self.prompt_embeddings = nn.Parameter(torch.empty(length, math.prod(self._shape)).normal_())
-        backbone = getattr(base, architecture_of(base).backbone)
+        backbone = getattr(base, row_of(base.config).backbone)
         backbone.register_forward_pre_hook(self._put_before, with_kwargs=True)
 
     @property
@@ -105,6 +105,6 @@ def _require_room_for_keys(model: PreTrainedModel) -> None:
     """Raises: `adapter.no_prefix` for an architecture whose attention takes no keys from before the
     text.
     """
-    architecture = architecture_of(model)
+    architecture = row_of(model.config)
     if not architecture.prefix:
         raise Refusal("adapter.no_prefix", architecture=architecture.name)

@@ -1,37 +1,28 @@
-"""A pinned base model without its weights: what an enclave or a site builds before it takes a part of it.
+"""A pinned base model without its weights that knows where they lie: what a front is taken from, and a tail.
 
-Same pins, same configuration, same tokenizer and same classes as `slicing.models.load`, but parameters are
-made without storage. Whoever takes a part fills what it keeps (`Skeleton.fill`), one parameter at a time from
-the checkpoint, whose pieces were pinned in one pass; so no more memory is used than what is kept. Runs inside
-the enclave, and at the site for the public front.
+Whoever takes a part of it fills what it keeps (`Skeleton.fill`), one parameter at a time from the checkpoint,
+whose pieces were pinned in one pass; so no more memory is used than what is kept. Runs inside the enclave, at
+the site for the public front, and where a model is prepared.
 """
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import get_ident
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.initialization import no_init_weights
+from transformers import PreTrainedModel
 
-from contracts.architecture.rows import row_of
 from contracts.manifest import ModelSpec
 from contracts.refusal import Refusal
-from enclave.slicing import base_files
 from enclave.slicing.adapters import head_modules
 from enclave.slicing.checkpoint import ModelCheckpoint
-from enclave.slicing.eager import BUILDING
 from enclave.slicing.embeddings import FileVectors
+from enclave.slicing.hollow import HollowBase, draw_lacking, put_value
 
 
-class Base:
+class Base(HollowBase):
     """A base model's configuration and tokenizer, and where its weights lie."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
@@ -39,25 +30,13 @@ class Base:
 
         Raises: `model.*` or `slicing.unknown_architecture`.
         """
-        with tempfile.TemporaryDirectory(prefix="fedslice-model-") as private:
-            own = Path(private)
-            weights = base_files.copy_pinned(folder, own, spec, weights=False)
-            with base_files.refusing_what_transformers_cannot_read(own, spec):
-                config, tokenizer, automatic = base_files.configure(own, spec)
-                self._kind: Any = automatic._model_mapping[type(config)]
-                config.dtype = torch.float32
-                config._attn_implementation = "eager"
-        self.config: PretrainedConfig = config
-        self.tokenizer: PreTrainedTokenizerBase = tokenizer
-        self.architecture = row_of(config)
+        super().__init__(folder, spec)
         table = f"{self.architecture.token_table}.weight"
-        self.checkpoint = ModelCheckpoint({folder / name: spec.files[name] for name in weights}, table)
+        self.checkpoint = ModelCheckpoint({folder / name: spec.files[name] for name in self.weights}, table)
 
     def skeleton(self) -> Skeleton:
         """The model, all of whose parameters lack storage: take it apart, and build another for more."""
-        with BUILDING, parameters_without_storage(), no_init_weights():
-            model: PreTrainedModel = self._kind(copy.deepcopy(self.config))
-        return Skeleton(self, model.eval())
+        return Skeleton(self, self.build())
 
 
 class Skeleton:
@@ -88,7 +67,7 @@ class Skeleton:
         place = self.base.checkpoint.places[name]
         if len(place.shape) != 2:
             raise Refusal("slicing.missing_tensor", name=name[:200])
-        return FileVectors(place)
+        return FileVectors(place.file, place.offset, place.shape, place.dtype, place.hashes)
 
     def fill(
         self,
@@ -110,24 +89,20 @@ class Skeleton:
                 if not name or not parameter.is_meta or not wanted(name, parameter):
                     continue
                 there = self._holds(name, tuple(parameter.shape))
-                read = self.base.checkpoint.read
                 dtype = kept_type(owner, key, name) if kept_type and there else torch.float32
-                value = read(self.place_of(name), dtype) if there else torch.zeros(parameter.shape)
-                made: Any = nn.Parameter(value, parameter.requires_grad)
-                made._is_hf_initialized = there
+                value = self.base.checkpoint.read(self.place_of(name), dtype) if there else None
+                put_value(owner, key, value)
                 lacking |= not there
-                setattr(owner, key, made)
         if lacking:
-            for parameter in self.model.parameters():
-                if parameter.is_meta:  # nothing is drawn for it: the kernels that would load sympy
-                    parameter._is_hf_initialized = True  # type: ignore[attr-defined]
-            with BUILDING, torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                self.model.initialize_weights()
+            draw_lacking(self.model)
 
     def name_of(self, parameter: nn.Parameter) -> str:
         """What it is called in the model; empty for what is not the model's."""
         return self._parameters.get(id(parameter), ("", parameter))[0]
+
+    def has(self, name: str) -> bool:
+        """Whether the checkpoint has a parameter of its own for one of the model."""
+        return name in self._places
 
     def _holds(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether the checkpoint has a parameter in this shape; what is no part of a head it must have."""
@@ -154,20 +129,3 @@ class Skeleton:
         if name not in self._places:
             raise Refusal("slicing.missing_tensor", name=name[:200])
         return self._places[name]
-
-
-@contextmanager
-def parameters_without_storage() -> Iterator[None]:
-    """Within, every parameter that this thread's modules register gets the meta device; buffers stay real."""
-    register, thread = nn.Module.register_parameter, get_ident()
-
-    def without_storage(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if get_ident() == thread and parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-        register(module, name, parameter)
-
-    nn.Module.register_parameter = without_storage  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]

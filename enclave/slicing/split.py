@@ -21,7 +21,6 @@ from contracts.architecture.layers import check_cut
 from contracts.architecture.positions import positions_of
 from contracts.architecture.rows import row_of
 from contracts.refusal import Refusal
-from enclave.slicing.architectures import architecture_of
 
 PROBE_TEXTS, PROBE_TOKENS, SLACK = 8, 32, 64.0
 
@@ -32,9 +31,9 @@ class Front(nn.Module):
     def __init__(self, model: PreTrainedModel, k: int) -> None:
         """Raises: `slicing.unknown_architecture` or `split.bad_cut`."""
         super().__init__()
-        architecture, row = architecture_of(model), row_of(model.config)
+        row = row_of(model.config)
         check_cut(model.config, k)
-        self.backbone = getattr(model, architecture.backbone)
+        self.backbone = getattr(model, row.backbone)
         self.k = k
         self.config = _keep_layers(self.backbone, row.layers, 0, k)
         if row.norm is not None:
@@ -98,21 +97,21 @@ class Tail(nn.Module):
     def __init__(self, model: PreTrainedModel, k: int) -> None:
         """Raises: `slicing.unknown_architecture`, `split.bad_cut` or `split.unknown_head`."""
         super().__init__()
-        architecture, row = architecture_of(model), row_of(model.config)
+        row = row_of(model.config)
         check_cut(model.config, k)
         kind = type(model).__name__
         if not kind.endswith(("SequenceClassification", "TokenClassification", "ForCausalLM", "LMHeadModel")):
             raise Refusal("split.unknown_head", found=kind[:80])
         self.model, self.k = model, k
-        self._backbone = architecture.backbone
-        backbone = getattr(model, architecture.backbone)
+        self._backbone = row.backbone
+        backbone = getattr(model, row.backbone)
         self.config = _keep_layers(backbone, row.layers, k, model.config.num_hidden_layers, model)
         self.config.tie_word_embeddings = False  # the output layer keeps the matrix that it shared
-        if architecture.token_table.startswith("embeddings."):
+        if row.token_table.startswith("embeddings."):
             backbone.embeddings = _AlreadyEmbedded()
         else:
-            setattr(backbone, architecture.token_table, None)
-        for table in architecture.tables & dict(backbone.named_children()).keys():
+            setattr(backbone, row.token_table, None)
+        for table in row.tables & dict(backbone.named_children()).keys():
             setattr(backbone, table, _NoPositions())
         if row.drop is not None:
             setattr(backbone, row.drop, nn.Identity())

@@ -22,7 +22,6 @@ from contracts.refusal import Refusal
 from enclave.masking.layers import Product
 from enclave.masking.residues import Packed
 from enclave.slicing.adapters import adapt, tuned_parameters
-from enclave.slicing.cut import open_cut
 from enclave.slicing.halves import open_front, open_tail
 from enclave.slicing.models import load
 from enclave.slicing.placement import offload
@@ -31,6 +30,8 @@ from enclave.slicing.shape import Shape
 from enclave.slicing.spf import tune
 from enclave_host.accelerator import Multiplier, read_products
 from enclave_host.product import NativeProduct
+from enclave_host.unmasked import prepare_and_open
+from enclave_host.words import room_for
 
 ROWS, TOKENS, SEED = 2, 12, 1
 LORA_TARGETS = (
@@ -99,8 +100,8 @@ def _all_in_tee(trial: Trial) -> None:
 def _masked(trial: Trial) -> None:
     assert isinstance(trial.adapter, Lora | Prefix)
     with tempfile.TemporaryDirectory(prefix="fedslice-cut-") as own:
-        store = Path(own) / "weights"
-        opened = open_cut(trial.folder, trial.spec, trial.adapter, SEED, store)
+        store = Path(own) / "prepared"
+        opened = prepare_and_open(trial.folder, trial.spec, trial.adapter, SEED, store)
         ids, mask = trial.texts(opened.tokenizer.pad_token_id)
         masked = offload(opened.cut, InProcess(store), Path(own) / "pads")
         masked.begin_round(1, [Shape(ROWS, trial.tokens, backward=True)])
@@ -155,7 +156,7 @@ class InProcess:
 
     def __init__(self, store: Path, native: NativeProduct | None = None) -> None:
         self._multiplier = Multiplier(read_products(store), native=native)
-        self._words = self._answer = Packed.empty(0, 0, 3)
+        self._words = self._answer = room_for(0, 0, 3)
 
     def rows(self, product: Product) -> int:
         """Rows of a request: as many as there are."""
@@ -163,12 +164,12 @@ class InProcess:
 
     def request(self, product: Product, rows: int) -> Packed:
         """Where masked words go."""
-        self._words = Packed.empty(rows, product.inner, product.limbs)
+        self._words = room_for(rows, product.inner, product.limbs)
         return self._words
 
     def send(self, product: Product, rows: int) -> None:
         """Multiply them."""
-        self._answer = Packed.empty(rows, product.outer, product.limbs)
+        self._answer = room_for(rows, product.outer, product.limbs)
         self._multiplier.multiply(product.number, self._words, self._answer)
 
     def answer(self) -> Packed:

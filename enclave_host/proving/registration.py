@@ -20,6 +20,7 @@ from contracts.refusal import Refusal
 from enclave.slicing.base_files import configure, refusing_what_transformers_cannot_read
 from enclave_host.child_calls import ChildProgress, Prove, Tell, TryStudy
 from enclave_host.pinning import pin
+from enclave_host.preparing.preparation import prepare
 from enclave_host.proving.files import Tensor, read_config, read_tensors
 from enclave_host.proving.passes import TOKENS, WAYS, Trial, attempt, usual_targets
 from enclave_host.proving.reduced import reduce, require_layers
@@ -131,6 +132,8 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
             ways[way] = attempt(way, replace(tried, adapter=_usual_adapter(way, trial)))
         shape = {name: getattr(config, name, None) for name in SHAPE}
     _require_some(ways)
+    masked = any(verdict.proven for way, verdict in ways.items() if way.startswith("masked/"))
+    prepared = prepare(folder, looked.pins, cast(Any, task), None, tell) if masked else None
     _require_unchanged(folder, looked.pins)
     return ModelProof(
         version=1,
@@ -151,6 +154,7 @@ def _prove(folder: Path, task: str, whole: int, targets: tuple[str, ...], tell: 
         whole=run == folder,
         shape={k: v for k, v in {**shape, "num_hidden_layers": looked.layers}.items() if v is not None},
         ways=ways,
+        prepared=prepared,
     )
 
 

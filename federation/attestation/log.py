@@ -79,13 +79,13 @@ def person_id(actor: str) -> str:
 
 NEWER = re.compile(
     rb'"release":\{"answers":|"kind":"prompt-choices"|"passes":"native"|"(packing|at_once)":[0-9]'
-    rb'|"activations":"again"|"start":"[0-9a-f]{64}"'
+    rb'|"activations":"again"|"(start|prepared)":"[0-9a-f]{64}"'
 )
 """What stands in the canonical form of a manifest that bounds answers, has questions with choices, has masks
-put on in C, packs rows, divides batches, computes activations again or starts from a released adapter, and,
-as quotes in texts are escaped, in no other (but one that spells a label `passes` as `native`, or
-`activations` as `again`, which costs it the earlier format, and no more): what names such a manifest is of
-the format that has it, all else of the one that 0.1.0 reads."""
+put on in C, packs rows, divides batches, computes activations again, starts from a released adapter or pins a
+prepared model, and, as quotes in texts are escaped, in no other (but one that spells a label `passes` as
+`native`, or `activations` as `again`, which costs it the earlier format, and no more): what names such a
+manifest is of the format that has it, all else of the one that 0.1.0 reads."""
 
 
 def text_hash(text: str) -> str:

@@ -107,7 +107,7 @@ def build_manifest(study: Study) -> Manifest:
         ),
         release=_release(plan, len(datasets)),
         minimum_time=int(time.time()),
-        masking=_masking(plan),
+        masking=_masking(plan, base_model_of(plan)),
         publication=Publication(
             cells=_cells(plan, datasets),
             written_rows=plan.written_rows,
@@ -122,11 +122,15 @@ def build_manifest(study: Study) -> Manifest:
     return parse(canonical(manifest))
 
 
-def _masking(plan: Plan) -> Masking | None:
+def _masking(plan: Plan, base: BaseModel) -> Masking | None:
+    """Raises: `study.unprepared` for a model that was registered by 0.1.0."""
     if plan.placement != "masked":
         return None
     native: Literal["native"] | UnsetType = "native" if plan.native_passes else UNSET
-    return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator, native)
+    prepared = read_proof(base.proof).prepared
+    if prepared is None:
+        raise Refusal("study.unprepared", model=base.name)
+    return Masking(plan.repetitions, plan.vault_bytes, plan.accelerator, native, prepared)
 
 
 def _release(plan: Plan, sites: int) -> Release:

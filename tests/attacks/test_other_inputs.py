@@ -18,7 +18,7 @@ from contracts.receipts import receipt_hash
 from contracts.sealed.hpke import HpkeKey
 from enclave.programs.averaging import Averager
 from enclave.programs.contributions import Enclosed
-from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.mailbox import PADS, PREPARED
 from enclave.programs.sealing import padded
 from enclave.training.metrics import Scores
 from enclave.training.tensors import to_bytes
@@ -53,7 +53,7 @@ def test_a_slice_that_poses_as_another_hospitals_gets_past_neither_rows_nor_endo
 def test_public_weights_that_were_exchanged_are_refused_before_the_first_product(masked, code_of):
     """Every answer of the accelerator would be right for other weights: the slice reads them again itself."""
     masked.anna.call("load", model=str(masked.model), **masked.rows_of("anna"))
-    store = masked.anna.mailbox.folder / WEIGHTS
+    store = masked.anna.mailbox.folder / PREPARED
     weights = max(
         (file for file in store.iterdir() if file.suffix != ".json"), key=lambda file: file.stat().st_size
     )

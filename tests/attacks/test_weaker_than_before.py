@@ -144,6 +144,7 @@ ELSEWHERE: dict[str, str] = {
     "Privacy.gradient_clip": "noise is in units of it: epsilon does not depend on it",
     "Masking.vault_bytes": READ,
     "Masking.passes": READ,
+    "Masking.prepared": "each hospital makes it of the base model's files itself (masking.other_preparation)",
     "Masking.accelerator": "of its own, a hospital says itself whose it is (front.not_own_accelerator)",
     **dict.fromkeys(("Split.cut", "Split.batches", "Split.checkpointing"), READ),
     **dict.fromkeys(("Site.id", "Site.name", "Site.public_key", "Site.approval_key"), MEMBERS),

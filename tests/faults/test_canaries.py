@@ -25,12 +25,11 @@ from benchmarks.fedavg import fedavg
 from contracts.manifest import Lora, Manifest, parse
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.slicing.cut import open_cut
 from enclave.training.aggregate import State
 from enclave.training.loop import train
 from enclave.training.row_reader import encode, read_rows
 from enclave_host import base_models
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, prepare_and_open
 from tests.support import beginnings, story
 from tests.support.installation import REPOSITORY, Agent, Installation, wait_for
 from tests.support.on_disk import contents
@@ -153,7 +152,7 @@ def _model(manifest: Manifest, folder: Path) -> tuple[Any, PreTrainedTokenizerBa
     if manifest.masking is None:
         base, tokenizer = models.load(source, manifest.model)
         return adapt(base, manifest.adapter, seed), tokenizer
-    opened = open_cut(source, manifest.model, manifest.adapter, seed, folder)
+    opened = prepare_and_open(source, manifest.model, manifest.adapter, seed, folder)
     opened.cut.attach(UnmaskedEngine(opened.cut.store))
     return opened.cut.model, opened.tokenizer
 

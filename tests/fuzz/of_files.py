@@ -17,7 +17,7 @@ import xlsxwriter
 
 from contracts.manifest import DatasetRef, ModelSpec
 from enclave.masking.channel import PAGE, SharedFile
-from enclave.masking.layers import INDEX, Store
+from enclave.masking.layers import INDEX
 from enclave.programs.template import learn
 from enclave.slicing.checkpoint import ModelCheckpoint
 from enclave.slicing.questions import read_probabilities, read_question, read_token
@@ -25,6 +25,7 @@ from enclave.training import features, row_reader, tensors
 from enclave.training.handed import HandedFeatures
 from enclave_host.accelerator import read_products
 from enclave_host.channel_file import create_channel
+from enclave_host.unmasked import WrittenStore
 from site_agent.datasets.card import content_digest
 from site_agent.datasets.columns import Columns
 from site_agent.datasets.intake import Wishes, take_in
@@ -250,9 +251,8 @@ def _channel(data: bytes) -> object:
 
 @cache
 def store() -> Path:
-    made = Store(folder() / "products")
+    made = WrittenStore(folder() / "products")
     made.add("layer", (torch.ones(8, 4),), 8)
-    made.finish()
     return made.folder
 
 

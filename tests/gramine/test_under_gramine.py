@@ -26,9 +26,8 @@ from contracts.release_check import parse_release
 from contracts.sealed.hpke import HpkeKey
 from enclave.programs.learner import load_learner
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.cut import open_cut
 from enclave.training.loop import train
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, prepare_and_open
 from site_agent.methods.method_1.accelerator import NAME
 from tests.programs.conftest import DATASET_KEY, Consortium
 from tests.programs.split_house import SplitRun, split_manifest
@@ -194,7 +193,7 @@ def masked(request, two_house, tmp_path_factory):
 def test_two_masked_sites_on_one_host_are_the_unmasked_run_bit_for_bit(masked, two_house, tmp_path):
     learners = []
     for site in SITES:
-        opened = open_cut(
+        opened = prepare_and_open(
             two_house.model, masked.manifest.model, masked.manifest.adapter, 7, tmp_path / site, 0
         )
         opened.cut.attach(UnmaskedEngine(opened.cut.store))

@@ -14,14 +14,13 @@ import torch
 
 from contracts.refusal import Refusal
 from enclave.masking.channel import MaskedChannel
-from enclave.masking.layers import Store
-from enclave.masking.masked import MaskedEngine, Planned
+from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks
 from enclave.masking.residues import WIDTHS, Packed, pack
 from enclave.masking.vault import Vault
 from enclave_host.accelerator import AcceleratorServer, Multiplier, read_products
 from enclave_host.channel_file import create_channel
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore
 from tests.masking.tiny import LocalAccelerator, times
 
 AREA = 1 << 14
@@ -30,21 +29,19 @@ AREA = 1 << 14
 @pytest.fixture(params=WIDTHS, ids=lambda width: f"{width}-bytes")
 def store(tmp_path, request):
     torch.manual_seed(3)
-    store = Store(tmp_path / "store", [request.param])
+    store = WrittenStore(tmp_path / "store", [request.param])
     for name, outputs, inputs in (("first", 20, 12), ("second", 8, 20)):
         store.add(name, (torch.randn(outputs, inputs),), outputs)
-    store.finish()
     return store
 
 
 @pytest.fixture
 def mixed(tmp_path):
     """One layer in three bytes, one in four."""
-    store = Store(tmp_path / "mixed", [3])
+    store = WrittenStore(tmp_path / "mixed", [3])
     store.add("narrow", [torch.randn(20, 12)], 20)
-    store._widths = [4]
+    store.writer._widths = [4]
     store.add("wide", [torch.randn(8, 20)], 8)
-    store.finish()
     return store
 
 
@@ -280,9 +277,8 @@ def test_a_file_whose_size_python_does_not_ask_for_is_mapped_whole(tmp_path, mon
 
 def test_a_row_that_fits_no_slot_is_refused(store, tmp_path):
     create_channel(tmp_path / "channel", "small", area=4096)
-    wide = Store(tmp_path / "wide")
+    wide = WrittenStore(tmp_path / "wide")
     layer = wide.add("wide", (torch.randn(3, 2000),), 3)
-    wide.finish()
     engine = MaskedEngine(wide, MaskedChannel(tmp_path / "channel"))
     engine.enter_step()
     assert (
@@ -296,7 +292,7 @@ def test_pads_are_used_in_order_then_made_inline_and_counted(store, tmp_path, en
     engine = engine(store, LocalAccelerator(store.folder, rows=4), vault, masks)
     plain, product = UnmaskedEngine(store), products(store)[0]
     engine.enter_round(1)
-    plan = [Planned({product.number: 6}), Planned({product.number: 6})]
+    plan = [{product.number: 6}, {product.number: 6}]
     assert engine.estimate(plan) == 2 * (6 * product.outer * product.limbs + 16)
     engine.prepare(plan)
     assert vault.bytes == engine.estimate(plan) and engine.pads_left() == 2
@@ -312,7 +308,7 @@ def test_a_damaged_pad_stops_the_contribution(store, tmp_path):
     masks = Masks()
     vault = Vault(tmp_path / "vault", masks.derive("vault"), 1 << 20)
     engine = MaskedEngine(store, LocalAccelerator(store.folder), vault, masks)
-    engine.prepare([Planned({0: 6})])
+    engine.prepare([{0: 6}])
     (file,) = (tmp_path / "vault").iterdir()
     file.write_bytes(bytes(file.stat().st_size))
     engine.enter_step()
@@ -327,7 +323,7 @@ def test_a_vault_too_small_is_refused_before_work_begins(store, tmp_path):
     engine = MaskedEngine(
         store, LocalAccelerator(store.folder), Vault(tmp_path / "vault", masks.derive("vault"), 100), masks
     )
-    assert refusal(engine.prepare, [Planned({0: 6})]).code == "masking.vault_full"
+    assert refusal(engine.prepare, [{0: 6}]).code == "masking.vault_full"
     assert list((tmp_path / "vault").iterdir()) == []
 
 

@@ -8,12 +8,11 @@ import torch
 from benchmarks import small_models
 from contracts.architecture.numbering import layer_of
 from contracts.refusal import Refusal
-from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS
 from enclave.slicing.adapters import load_tuned_state, tuned_state
 from enclave.slicing.placement import Profile, Shape, offload
 from enclave.slicing.split import Front, Tail
-from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore, cut_in_memory
 from tests.masking import attacks
 from tests.masking.test_training_bit_for_bit import STEPS, batches
 from tests.masking.tiny import ARCHITECTURES, LocalAccelerator, cut_model, model, sorts
@@ -25,7 +24,9 @@ FIRST = 1
 def cut_tail(name, folder, widths=WIDTHS):
     """What stands behind the first of two layers, cut, and the front."""
     tail = Tail(model(name), FIRST)
-    made = cut_in_memory(tail.model, small_models.lora(name), 5, Store(folder / "store", widths), tail=tail)
+    made = cut_in_memory(
+        tail.model, small_models.lora(name), 5, WrittenStore(folder / "store", widths), tail=tail
+    )
     return made, Front(model(name), FIRST)
 
 

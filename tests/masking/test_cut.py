@@ -5,15 +5,14 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, ElectraConfig
 
+from contracts.architecture.rows import row_of
 from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.manifest import Lora, Prefix
 from contracts.refusal import Refusal
-from enclave.masking.layers import Store
-from enclave.slicing.architectures import architecture_of
 from enclave.slicing.cut import inspect_cut
 from enclave.slicing.outsourced import OutsourcedLinear
 from enclave.slicing.prefix import usable_tokens
-from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore, cut_in_memory
 from tests.masking.tiny import ARCHITECTURES, VOCABULARY, WAYS, adapter, cut_model, model, sorts
 from tests.support.families import tried
 
@@ -43,7 +42,7 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
     other = AutoModelForSequenceClassification.from_config(
         ElectraConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
     )
-    refusal = refused(cut_in_memory, other, Lora(2, 2, ("query",)), 1, Store(tmp_path))
+    refusal = refused(cut_in_memory, other, Lora(2, 2, ("query",)), 1, WrittenStore(tmp_path))
     assert refusal.code == "slicing.unknown_architecture"
     assert refusal.facts["found"] == "electra"
     assert refusal.facts["supported"] == ", ".join(row.name for row in TABLE.values())
@@ -58,17 +57,16 @@ class Spy(nn.Linear):
 def test_a_module_that_nobody_listed_is_refused_wherever_it_sits(name, tmp_path):
     for number, module in enumerate((Spy(24, 24), nn.Conv1d(3, 3, 1), nn.Sequential())):
         changed = model(name)
-        parent = getattr(changed, architecture_of(changed).backbone)
+        parent = getattr(changed, row_of(changed.config).backbone)
         next(m for m in parent.modules() if isinstance(m, nn.ModuleList))[1].extra = module
-        store = Store(tmp_path / str(number))
+        store = WrittenStore(tmp_path / str(number))
         refusal = refused(cut_in_memory, changed, adapter(name, "lora"), 1, store)
         assert refusal.code == "slicing.unlisted_module" and "extra" in refusal.facts["module"]
-        assert store.layers == {}  # nothing had been written out
 
 
 def test_what_is_put_in_after_the_cut_is_found_by_inspection(tmp_path):
     done = cut_model("llama", "lora", tmp_path)
-    architecture = architecture_of(done.model)
+    architecture = row_of(done.model.config)
     inspect_cut(done.model, architecture)
     done.model.model.layers[0].mlp.down_proj = nn.Linear(40, 24).requires_grad_(False)
     assert refused(inspect_cut, done.model, architecture).code == "slicing.frozen_inside"
@@ -78,14 +76,9 @@ def test_what_is_put_in_after_the_cut_is_found_by_inspection(tmp_path):
 
 def test_a_tuned_tensor_outside_is_refused(tmp_path):
     done = cut_model("gpt2", "lora", tmp_path)
-    architecture = architecture_of(done.model)
+    architecture = row_of(done.model.config)
     next(m for m in done.model.modules() if isinstance(m, OutsourcedLinear)).weight.requires_grad_(True)
     assert refused(inspect_cut, done.model, architecture).code == "slicing.trained_outside"
-
-
-def test_a_cut_model_without_an_engine_computes_nothing(tmp_path):
-    done = cut_model("bert", "lora", tmp_path)
-    assert refused(lambda: done.model(input_ids=torch.ones(1, 2).long())).code == "masking.no_engine"
 
 
 @pytest.mark.parametrize(("name", "kind"), WAYS)

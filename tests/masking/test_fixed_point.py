@@ -3,6 +3,7 @@
 import ast
 import inspect
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,17 +17,35 @@ from enclave.masking.fixed_point import (
     MAX_INNER,
     MAX_NORM,
     MIN_SIZE,
-    PARTS,
     bounded,
-    fix_weight,
-    parts,
     quantise,
     scales,
 )
 from enclave.masking.residues import WIDTHS, Buffers
+from enclave_host.preparing import quantising
+from enclave_host.preparing.quantising import PARTS, fix_weight
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 rows_of_features = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=finite)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of a weight's parts: the columns [start, stop)."""
+
+    start: int
+    stop: int
+    limbs: int
+    most: int
+
+
+def parts(weight, widths=WIDTHS):
+    found, inner = quantising.parts(weight, widths), weight.shape[1]
+    starts = range(0, inner, found.step)
+    return [
+        Part(at, min(at + found.step, inner), found.limbs, most)
+        for at, most in zip(starts, found.most, strict=True)
+    ]
 
 
 def fixed(features, most):

@@ -3,9 +3,9 @@
 import hashlib
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -17,10 +17,11 @@ from enclave.masking import native
 from enclave.masking.engine import LayerWork
 from enclave.masking.fixed_point import MAX_NORM
 from enclave.masking.in_clear import everywhere
-from enclave.masking.layers import Store
 from enclave.masking.masked import MaskedEngine, SentRequest
 from enclave.masking.residues import WIDTHS, Packed
 from enclave.slicing import placement
+from enclave_host.unmasked import WrittenStore
+from enclave_host.words import room_for
 from tests.masking.tiny import LocalAccelerator
 
 EXTREMES = (0.0, -0.0, 1e-45, -1e-40, 1.2e-38, 3.4e38, -3.4e38, 1.0, -1.5, 0.5, 1e-30, 1e10)
@@ -33,15 +34,14 @@ def make(kernels, tmp_path_factory):
     kind, count = native.with_passes(kernels / "passes.so"), iter(range(1 << 30))
 
     def both(outer, inner, limbs, most=None, repetitions=1):
-        store = Store(tmp_path_factory.getbasetemp() / f"native-{next(count)}", [limbs])
+        store = WrittenStore(tmp_path_factory.getbasetemp() / f"native-{next(count)}", [limbs])
         layer = store.add("layer", [torch.randn(outer, inner)], outer)
-        store.finish()
         portable = MaskedEngine(store, LocalAccelerator(store.folder), repetitions=repetitions)
         other = kind(store, LocalAccelerator(store.folder), repetitions=repetitions)
         other._secrets = portable._secrets
         products = layer.forward
         if most is not None:
-            products = tuple(msgspec.structs.replace(product, most=most) for product in products)
+            products = tuple(replace(product, most=most) for product in products)
         return portable, other, products
 
     return both
@@ -105,7 +105,7 @@ def test_what_goes_out_is_the_same(make, rows, inner, limbs, kind, most, scaled,
     size = -(-inner * limbs // 16) * 16
     lines = np.frombuffer(generator.bytes(count * size), np.uint8).reshape(count, size)
     stream = everywhere(0x8080, count, inner, limbs) if public else Packed.beside(lines, inner, limbs)
-    requests = [Packed.empty(count, inner, limbs) for _ in range(2)]
+    requests = [room_for(count, inner, limbs) for _ in range(2)]
     left, right = (
         written(engine, work, product, part, stream, request)
         for engine, request in zip((portable, other), requests, strict=True)
@@ -131,7 +131,7 @@ def test_what_comes_back_is_read_the_same(
     """Any bytes: an accelerator may answer what it likes."""
     generator = np.random.default_rng(seed)
     portable, other, (product, *_) = make(outer, 5, limbs, repetitions=repetitions)
-    earlier = msgspec.structs.replace(product, number=product.number + 1)
+    earlier = replace(product, number=product.number + 1)
     scale_out = torch.from_numpy(generator.normal(size=outer).astype(np.float32)) if channels else None
     before = torch.from_numpy(generator.normal(size=(rows, outer)).astype(np.float32))
     part = slice(int(generator.integers(rows)), rows)
@@ -156,7 +156,7 @@ def test_wide_rows_and_the_ends_of_the_ring_are_the_same(make, limbs, inner):
     portable, other, products = make(2, inner if limbs == 4 else min(inner, 4096), limbs)
     for product in products:
         work = LayerWork((product,), torch.full((5, products[-1].stop), 3e38), None, None, torch.empty(5, 2))
-        requests = [Packed.empty(5, product.inner, limbs) for _ in range(2)]
+        requests = [room_for(5, product.inner, limbs) for _ in range(2)]
         stream = planes(5, product.inner, limbs, generator)
         rows = slice(0, 5)
         left, right = (
@@ -168,7 +168,7 @@ def test_wide_rows_and_the_ends_of_the_ring_are_the_same(make, limbs, inner):
     inner = products[-1].stop
     portable, other, (product, *_) = make(inner, 2, limbs)
     ends = [1 << 8 * limbs - 1, (1 << 8 * limbs - 1) - 1, 0]
-    answer, pads = (Packed.empty(3, inner, limbs) for _ in range(2))
+    answer, pads = (room_for(3, inner, limbs) for _ in range(2))
     for row, end in enumerate(ends):
         answer.low[row], answer.high[row] = end & 0xFFFF, np.array(end >> 16).astype(answer.high.dtype)
         pads.low[row], pads.high[row] = 0, 0
@@ -202,7 +202,7 @@ def test_sizes_that_do_not_fit_are_refused_by_the_binding_and_by_c(make, kernels
     _, other, (product, *_) = make(3, 9, 3)
     work = LayerWork((product,), torch.zeros(5, 9), None, None, torch.empty(5, 3))
     stream = planes(5, 9, 3, np.random.default_rng(1))
-    for request in (Packed.empty(4, 9, 3), Packed.empty(5, 8, 3), Packed.empty(5, 9, 4)):
+    for request in (room_for(4, 9, 3), room_for(5, 8, 3), room_for(5, 9, 4)):
         with pytest.raises(AssertionError):
             written(other, work, product, slice(0, 5), stream, request)
     none, plane = native._Numbers(), native._Packed()

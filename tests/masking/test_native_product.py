@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enclave.masking.fixed_point import MAX_INNER
-from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS, Packed
 from enclave.masking.ring import Limbs
 from enclave_host import product
 from enclave_host.accelerator import Multiplier, read_products
 from enclave_host.product import NativeProduct
+from enclave_host.unmasked import WrittenStore
+from enclave_host.words import room_for
 from tests.masking.conftest import KERNELS
 
 
@@ -34,7 +35,7 @@ def planes(rows, columns, limbs, generator):
 def same(native, words, weight):
     """Whether both ways give the same bits, and nothing beside the answer is written."""
     rows, outer, limbs = len(words.low), len(weight), words.limbs
-    right = Packed.empty(rows, outer, limbs)
+    right = room_for(rows, outer, limbs)
     Limbs("float64").multiply(words, weight, right)
     guard = bytearray(b"\xa5" * (limbs * rows * outer + 128))
     out = Packed.over(memoryview(guard)[64:-64], rows, outer, limbs)
@@ -68,26 +69,25 @@ def test_the_extremes_multiply_without_loss(native, limbs):
 
 def test_what_does_not_fit_is_refused(native):
     weight = native.pack(torch.ones(6, 8, dtype=torch.int8))
-    words, out = Packed.empty(4, 8, 3), Packed.empty(4, 6, 3)
+    words, out = room_for(4, 8, 3), room_for(4, 6, 3)
     every_other = Packed(np.empty((8, 8), np.uint16)[::2], words.high)
     for given_, taken in (
-        (Packed.empty(4, 7, 3), out), (words, Packed.empty(4, 5, 3)), (words, Packed.empty(3, 6, 3)),
-        (words, Packed.empty(4, 6, 4)), (every_other, out),
+        (room_for(4, 7, 3), out), (words, room_for(4, 5, 3)), (words, room_for(3, 6, 3)),
+        (words, room_for(4, 6, 4)), (every_other, out),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"sizes|whole"):
             native.multiply(given_, weight, taken)
 
 
 def test_an_accelerator_answers_the_same_with_it(native, tmp_path):
-    store = Store(tmp_path)
+    store = WrittenStore(tmp_path)
     store.add("layer", [torch.randn(40, 33)], 40)
-    store.finish()
     portable = Multiplier(read_products(tmp_path))
     other = Multiplier(read_products(tmp_path), native=native)
     for entry, _ in read_products(tmp_path):
         assert portable.shape(entry.number) == other.shape(entry.number)
         words = planes(7, entry.inner, entry.limbs, np.random.default_rng(3))
-        answers = [Packed.empty(7, entry.outer, entry.limbs) for _ in range(2)]
+        answers = [room_for(7, entry.outer, entry.limbs) for _ in range(2)]
         for multiplier, answer in zip((portable, other), answers, strict=True):
             multiplier.multiply(entry.number, words, answer)
         assert (answers[0].low == answers[1].low).all() and (answers[0].high == answers[1].high).all()

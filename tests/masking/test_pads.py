@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from contracts.refusal import Refusal
-from enclave.masking.layers import Store, oriented
+from enclave.masking.layers import oriented
 from enclave.masking.masked import MaskedEngine
 from enclave.masking.masks import Masks, PadIndex
 from enclave.masking.residues import WIDTHS, Buffers
 from enclave.masking.vault import PadLedger, Vault
+from enclave_host.unmasked import WrittenStore
 from tests.masking.tiny import LocalAccelerator
 
 KEY = bytes(range(32))
@@ -151,9 +152,8 @@ def test_a_restart_discards_the_vault(vault, tmp_path):
 
 def test_several_threads_make_the_pads_of_one(tmp_path):
     """Each has its own buffers, and its own part of the keystream."""
-    store = Store(tmp_path / "store")
+    store = WrittenStore(tmp_path / "store")
     layer = store.add("layer", [torch.randn(96, 512)], 96)
-    store.finish()
     (product,) = layer.forward
     made, before = [], torch.get_num_threads()
     try:

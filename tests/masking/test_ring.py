@@ -11,6 +11,7 @@ from enclave.masking.fixed_point import MAX_INNER
 from enclave.masking.residues import WIDTHS, Buffers, Packed, mask, meaning, of_mask, pack, unmask
 from enclave.masking.ring import Limbs
 from enclave_host.gpu import OnDevice
+from enclave_host.words import room_for
 
 widths = st.sampled_from(WIDTHS)
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 7))
@@ -65,7 +66,7 @@ def test_residues_lie_in_so_many_bytes_and_come_back_signed(shape, limbs, seed):
     half = 1 << 8 * limbs - 1
     assert (out.astype(object) % (2 * half) == residues(packed)).all()
     assert (-half <= out).all() and (out.astype(object) < half).all()
-    again = Packed.empty(*shape[:2], limbs)
+    again = room_for(*shape[:2], limbs)
     pack(out, again)
     assert (residues(again) == residues(packed)).all()
 
@@ -78,11 +79,11 @@ def test_what_masks_add_pads_take_off(shape, limbs, seed):
     generator = np.random.default_rng(seed)
     weight = torch.from_numpy(generator.integers(-127, 128, (outer, inner), dtype=np.int8))
     fixed = generator.integers(-(1 << 20), 1 << 20, (rows, inner), dtype=np.int32)
-    stream, words = uniform(rows, inner, limbs, seed), Packed.empty(rows, inner, limbs)
+    stream, words = uniform(rows, inner, limbs, seed), room_for(rows, inner, limbs)
     mask(stream, fixed, words, Buffers())
     constant = sum(128 << 8 * i for i in range(limbs - 1))
     assert (of_digits(words) == (residues(stream) + fixed - constant) % (1 << 8 * limbs)).all()
-    answer, pads = Packed.empty(rows, outer, limbs), Packed.empty(rows, outer, limbs)
+    answer, pads = room_for(rows, outer, limbs), room_for(rows, outer, limbs)
     Limbs().multiply(words, weight, answer)
     Limbs().multiply(of_mask(stream), weight, pads)
     exact = np.empty((rows, outer), np.int32)
@@ -99,7 +100,7 @@ def test_every_way_to_multiply_gives_what_python_integers_give(shape, limbs, see
     weight = torch.from_numpy(np.random.default_rng(seed).integers(-127, 128, (outer, inner), dtype=np.int8))
     expected = product(of_digits(words), weight, limbs)
     for multiply in WAYS.values():
-        out = Packed.empty(rows, outer, limbs)
+        out = room_for(rows, outer, limbs)
         multiply(words, weight, out)
         assert (residues(out) == expected).all()
 
@@ -114,7 +115,7 @@ def test_the_extremes_multiply_without_loss(way, limbs):
     words = Packed.over(memory, 2, MAX_INNER, limbs)
     assert {int(w) for w in words.high.ravel()} == ({-128, 127} if limbs == 3 else {-0x7F80, 0x7F7F})
     for number in (-127, 127):
-        weight, out = torch.full((3, MAX_INNER), number, dtype=torch.int8), Packed.empty(2, 3, limbs)
+        weight, out = torch.full((3, MAX_INNER), number, dtype=torch.int8), room_for(2, 3, limbs)
         WAYS[way](words, weight, out)
         assert (residues(out) == product(of_digits(words), weight, limbs)).all()
 
@@ -124,7 +125,7 @@ def test_a_reused_buffer_does_not_leak_into_a_smaller_product():
     for way in ("limbs", "float64"):
         limbs = Limbs(way)
         for rows in (9, 2):
-            words, out = uniform(rows, 8, 3, rows), Packed.empty(rows, 6, 3)
+            words, out = uniform(rows, 8, 3, rows), room_for(rows, 6, 3)
             limbs.multiply(words, weight, out)
             assert (residues(out) == product(of_digits(words), weight, 3)).all()
     buffers = Buffers()
@@ -142,7 +143,7 @@ def test_pieces_of_a_large_product_fit_together():
         for name, value in (("FLOATS", 4000), ("WEIGHTS", 40_000), ("CACHED_SUMS", 10_000)):
             patch.setattr(ring, name, value)
         for way in ("limbs", "float64"):
-            out = Packed.empty(30, 700, 3)
+            out = room_for(30, 700, 3)
             Limbs(way).multiply(words, weight, out)
             assert (residues(out) == expected).all()
 

@@ -9,21 +9,20 @@ import pytest
 import torch
 
 from benchmarks import small_models
+from contracts.architecture.rows import row_of
 from contracts.manifest import Lora, ModelSpec, Prefix, Training
 from contracts.refusal import Refusal
 from contracts.rows import TextLabel
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
-from enclave.slicing.architectures import architecture_of
 from enclave.slicing.checkpoint import ModelCheckpoint
-from enclave.slicing.cut import open_cut
 from enclave.slicing.embeddings import FileVectors
 from enclave.slicing.placement import Shape, offload
 from enclave.training.loop import derive_seed, train
 from enclave.training.row_reader import encode
 from enclave_host import base_models
 from enclave_host.pinning import pin
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, prepare_and_open
 from tests.masking.tiny import ARCHITECTURES, LocalAccelerator, model, sorts
 
 LABELS = ("no", "yes", "maybe")
@@ -41,7 +40,7 @@ def minilm():
 @pytest.fixture(scope="module")
 def opened(minilm, tmp_path_factory):
     folder, spec = minilm
-    return open_cut(folder, spec, LORA, 5, tmp_path_factory.mktemp("opened") / "store")
+    return prepare_and_open(folder, spec, LORA, 5, tmp_path_factory.mktemp("opened") / "store")
 
 
 def rows(count=12):
@@ -75,7 +74,7 @@ def test_the_cut_minilm_is_the_loaded_one_but_for_int8_weights(minilm, opened):
 def test_masked_training_of_minilm_is_bit_for_bit_the_unmasked_one(adapter, minilm, opened, tmp_path):
     """The product's own loop, tokenizer, bucketing and padding."""
     if adapter != LORA:
-        opened = open_cut(*minilm, adapter, 5, tmp_path / "store")
+        opened = prepare_and_open(*minilm, adapter, 5, tmp_path / "store")
     examples = encode(rows(), opened.tokenizer, minilm[1])
     training = Training(rounds=1, local_epochs=2, batch_size=4, learning_rate=1e-3, seed=3)
     initial = tuned_state(opened.cut.model)
@@ -116,11 +115,11 @@ def test_every_family_opens_from_its_files(name, tmp_path):
             (folder / file).write_bytes((folder_of_words / file).read_bytes())
     task, labels = ("sequence-classification", LABELS) if sorts(name) else ("causal-lm", ())
     spec = ModelSpec("local", task, pin(folder), labels, max_tokens=32)
-    done = open_cut(folder, spec, small_models.lora(name), 1, tmp_path / "store").cut
+    done = prepare_and_open(folder, spec, small_models.lora(name), 1, tmp_path / "store").cut
     done.attach(UnmaskedEngine(done.store))
     ids = torch.randint(3, 60, (2, 7), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        backbones = [getattr(m, architecture_of(whole).backbone) for m in (whole, done.model)]
+        backbones = [getattr(m, row_of(whole.config).backbone) for m in (whole, done.model)]
         expected, found = (backbone(input_ids=ids).last_hidden_state for backbone in backbones)
         similar = [torch.nn.functional.cosine_similarity(found, expected, dim=-1).min()]
         if not sorts(name):
@@ -146,7 +145,7 @@ def test_files_that_changed_are_refused(minilm, tmp_path):
     data = bytearray(weights.read_bytes())
     data[-5] ^= 1
     weights.write_bytes(data)
-    assert refused(open_cut, tmp_path, spec, LORA, 1, tmp_path / "store") == "model.file_changed"
+    assert refused(prepare_and_open, tmp_path, spec, LORA, 1, tmp_path / "store") == "model.file_changed"
     data[-5] ^= 1
     weights.write_bytes(data)
     checkpoint = ModelCheckpoint({weights: spec.files["model.safetensors"]})
@@ -155,9 +154,10 @@ def test_files_that_changed_are_refused(minilm, tmp_path):
     weights.write_bytes(data)
     assert refused(checkpoint.read, name) == "slicing.tensor_changed"
     table = next(p for name, p in checkpoint.places.items() if "word_embeddings" in name)  # not by rows
-    assert refused(FileVectors(table).gather, torch.tensor([1])) == "slicing.embedding_changed"
+    vectors = FileVectors(table.file, table.offset, table.shape, table.dtype, table.hashes)
+    assert refused(vectors.gather, torch.tensor([1])) == "slicing.embedding_changed"
     (tmp_path / "config.json").write_text("{}")
-    assert refused(open_cut, tmp_path, spec, LORA, 1, tmp_path / "store") == "model.file_changed"
+    assert refused(prepare_and_open, tmp_path, spec, LORA, 1, tmp_path / "store") == "model.file_changed"
 
 
 def test_an_architecture_outside_the_table_is_refused_by_name(minilm, tmp_path):
@@ -168,9 +168,12 @@ def test_an_architecture_outside_the_table_is_refused_by_name(minilm, tmp_path):
     config = json.loads((tmp_path / "config.json").read_bytes()) | {"model_type": "electra"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     changed = ModelSpec(spec.source, spec.task, pin(tmp_path), LABELS, 64)
-    assert refused(open_cut, tmp_path, changed, LORA, 1, tmp_path / "store") == "slicing.unknown_architecture"
+    assert (
+        refused(prepare_and_open, tmp_path, changed, LORA, 1, tmp_path / "store")
+        == "slicing.unknown_architecture"
+    )
 
 
 def test_a_prefix_that_leaves_too_little_room_is_refused(minilm, tmp_path):
     folder, spec = minilm
-    assert refused(open_cut, folder, spec, Prefix(500), 1, tmp_path) == "slicing.too_short"
+    assert refused(prepare_and_open, folder, spec, Prefix(500), 1, tmp_path) == "slicing.too_short"

@@ -5,14 +5,13 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from contracts.manifest import Lora, ModelSpec
-from enclave.masking.layers import Store
 from enclave.slicing import models
 from enclave.slicing.adapters import adapt
 from enclave.slicing.placement import Shape, offload
 from enclave_host import base_models
 from enclave_host.pinning import pin
 from enclave_host.proving.passes import InProcess
-from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore, cut_in_memory
 
 LORA = Lora(8, 16, ("query", "key", "value", "dense"))
 TEXTS = [
@@ -33,7 +32,7 @@ def base():
 @pytest.fixture(scope="module")
 def cuts(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("widths")
-    return {n: cut_in_memory(base()[0], LORA, 1, Store(folder / str(n), [n])) for n in (3, 4)}
+    return {n: cut_in_memory(base()[0], LORA, 1, WrittenStore(folder / str(n), [n])) for n in (3, 4)}
 
 
 def passed(model, batch):
@@ -70,7 +69,7 @@ def test_features_and_gradients_of_minilm_are_as_near_in_three_limbs_as_in_four(
 
 
 def test_every_product_of_minilm_has_three_limbs_in_one_part(base, tmp_path):
-    store = cut_in_memory(base()[0], LORA, 1, Store(tmp_path)).store
+    store = cut_in_memory(base()[0], LORA, 1, WrittenStore(tmp_path)).store
     layers = store.layers.values()
     assert {p.limbs for layer in layers for p in layer.products} == {3}
     assert all(len(layer.forward) == len(layer.backward) == 1 for layer in layers)

@@ -9,7 +9,6 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from contracts.manifest import Training
-from enclave.masking.layers import Store
 from enclave.slicing.adapters import adapt, load_tuned_state, tuned_state
 from enclave.slicing.placement import Shape, offload
 from enclave.slicing.prefix import tune_prefix
@@ -17,7 +16,7 @@ from enclave.training import loop
 from enclave.training.choices import FIRST, Place, code_of, evaluate_choices
 from enclave.training.data import IGNORED, Examples
 from enclave.training.loop import round_batches
-from enclave_host.unmasked import UnmaskedEngine, cut_in_memory
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore, cut_in_memory
 from tests.masking import attacks
 from tests.masking.tiny import (
     KINDS,
@@ -101,7 +100,7 @@ def test_masked_training_is_unmasked_training_bit_for_bit(name, kind, tmp_path):
 
 def test_what_lora_drops_is_dropped_masked_as_unmasked(tmp_path):
     pairs = msgspec.structs.replace(adapter("bert", "lora"), dropout=0.25, rslora=True)
-    learner = cut_in_memory(model("bert"), pairs, 5, Store(tmp_path / "store"))
+    learner = cut_in_memory(model("bert"), pairs, 5, WrittenStore(tmp_path / "store"))
     initial, runs = tuned_state(learner.model), []
     learner.model.train()
     learner.attach(UnmaskedEngine(learner.store))
@@ -128,7 +127,7 @@ def test_masked_training_of_wide_layers_is_unmasked_training_bit_for_bit(wide, l
     )  # fmt: skip
     torch.manual_seed(0)
     whole = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
-    cut_at = cut_in_memory(whole, adapter("bert", kind), 5, Store(tmp_path / "store"))
+    cut_at = cut_in_memory(whole, adapter("bert", kind), 5, WrittenStore(tmp_path / "store"))
     layers = cut_at.store.layers.values()
     (down,) = (layer.forward for layer in layers if layer.inputs == wide)
     (up,) = (layer.backward for layer in layers if layer.outputs == wide)

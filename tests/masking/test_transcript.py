@@ -6,11 +6,10 @@ import torch
 
 from enclave.masking.fixed_point import quantise
 from enclave.masking.in_clear import partly
-from enclave.masking.layers import Store
 from enclave.masking.masks import Masks
 from enclave.masking.residues import WIDTHS, Buffers, meaning
 from enclave.slicing.placement import offload
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, WrittenStore
 from tests.masking import attacks
 from tests.masking.tiny import VOCABULARY, LocalAccelerator, cut_model
 
@@ -76,12 +75,11 @@ def test_the_uniformity_tests_find_what_is_not_uniform():
 @pytest.fixture(scope="module", params=["3-bytes", "4-bytes", "behind a front"])
 def layer(tmp_path_factory, request, each_engine):
     """Behind a public front: what goes out in clear is another product, before it in the same engine."""
-    store = Store(tmp_path_factory.mktemp("layer"), [4 if request.param == "4-bytes" else 3])
+    store = WrittenStore(tmp_path_factory.mktemp("layer"), [4 if request.param == "4-bytes" else 3])
     made, shown = (
         store.add(name, [torch.randn(INNER, INNER, generator=torch.Generator().manual_seed(0))], INNER)
         for name in ("layer", "shown")
     )
-    store.finish()
     if request.param != "behind a front":
         return store, made, each_engine
     kind = partly(each_engine, {shown.forward[0].number})

@@ -7,10 +7,10 @@ from benchmarks import small_models
 from contracts.architecture.table import ARCHITECTURES as TABLE
 from contracts.manifest import Prefix
 from enclave.masking.engine import LayerWork
-from enclave.masking.layers import Store
 from enclave.masking.residues import WIDTHS, Packed
 from enclave_host.accelerator import Multiplier, read_products
-from enclave_host.unmasked import cut_in_memory
+from enclave_host.unmasked import WrittenStore, cut_in_memory
+from enclave_host.words import room_for
 from tests.support.families import tried
 
 VOCABULARY = 61
@@ -40,7 +40,7 @@ def adapter(name, kind):
 
 def cut_model(name, kind, folder, seed=5, widths=WIDTHS):
     """A tiny model, cut."""
-    return cut_in_memory(model(name), adapter(name, kind), seed, Store(folder / "store", widths))
+    return cut_in_memory(model(name), adapter(name, kind), seed, WrittenStore(folder / "store", widths))
 
 
 def times(engine, product, features):
@@ -66,12 +66,12 @@ class LocalAccelerator:
         return self._rows
 
     def request(self, product, rows):
-        self.words = Packed.empty(rows, product.inner, product.limbs)
+        self.words = room_for(rows, product.inner, product.limbs)
         return self.words
 
     def send(self, product, rows):
         self.seen.append((product, Packed(self.words.low.copy(), self.words.high.copy())))
-        answer = Packed.empty(rows, product.outer, product.limbs)
+        answer = room_for(rows, product.outer, product.limbs)
         self._multiplier.multiply(product.number, self.words, answer)
         self._answers.append(answer)
 

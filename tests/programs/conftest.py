@@ -56,7 +56,7 @@ from contracts.sealed.state import unseal_state
 from contracts.signing import SigningKey
 from enclave.programs.clock import Clock
 from enclave.programs.identity import Identity
-from enclave.programs.mailbox import WEIGHTS
+from enclave.programs.mailbox import PREPARED
 from enclave.programs.peer import Peer
 from enclave.programs.sealing import seal_contribution
 from enclave.programs.statekeys import label
@@ -125,6 +125,7 @@ class House:
         self.model = folder / "model"
         make_model(self.model)
         self.files = pin(self.model)
+        self._prepared = {}
         self.rows = {}
         for number, site in enumerate(sites):
             self.rows[site] = folder / f"{site}.jsonl"
@@ -153,7 +154,21 @@ class House:
             minimum_time=int(time.time()) - 86400,
             log=TransparencyLog(VKEY),
         )
-        return msgspec.structs.replace(manifest, **changes)
+        manifest = msgspec.structs.replace(manifest, **changes)
+        masking = manifest.masking
+        if masking is not None and not masking.prepared:
+            pinned = msgspec.structs.replace(masking, prepared=self.prepared(manifest.model.task)[0])
+            manifest = msgspec.structs.replace(manifest, masking=pinned)
+        return manifest
+
+    def prepared(self, task) -> tuple[str, Path]:
+        """The hash and the folder of the model as each site's agent prepares it, once."""
+        from enclave_host.preparing.preparation import prepare
+
+        if task not in self._prepared:
+            folder = self.model.parent / f"prepared-{task}"
+            self._prepared[task] = prepare(self.model, self.files, task, folder), folder
+        return self._prepared[task]
 
     def reference(self, site) -> DatasetRef:
         """What a manifest says of a site's rows."""
@@ -197,6 +212,8 @@ class Consortium:
 
     def client(self, site, aggregator=None, load=True) -> LooseHost:
         client = self.bound("client_slice", site)
+        if self.manifest.masking is not None:
+            self.hand_in(client)
         committed = None
         if load and self.manifest.front is not None:  # its admission carries what it commits to
             committed = self.load(client, site)
@@ -222,6 +239,11 @@ class Consortium:
         else:
             shutil.copy(path, target)
         return name
+
+    def hand_in(self, client) -> None:
+        """Put the prepared model in the mailbox."""
+        _, folder = self.house.prepared(self.manifest.model.task)
+        shutil.copytree(folder, client.mailbox.folder / PREPARED, dirs_exist_ok=True)
 
     def load(self, client, site, **changes) -> dict | None:
         """Returns the features that it commits to."""
@@ -252,9 +274,12 @@ class Consortium:
         """Start the site's accelerator, as its agent does, in place of an earlier one."""
         if site in self.accelerators:
             self.accelerators[site].stop()
-        weights = client.mailbox.folder / WEIGHTS
+        weights = client.mailbox.folder / PREPARED
         started = AcceleratorProcess.start(
-            weights, self.manifest.runtime, self.folder / f"{site}-accelerator.log"
+            weights,
+            self.manifest.runtime,
+            self.folder / f"{site}-accelerator.log",
+            0 if self.manifest.front is None else self.manifest.front.first,
         )
         self.accelerators[site] = started
         return client.call("accelerate", channel=str(started.seen), room=room)

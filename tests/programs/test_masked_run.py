@@ -17,12 +17,11 @@ from benchmarks.fedavg import fedavg
 from contracts.manifest import Lora, Masking, Prefix, PublicFront
 from enclave.masking import native
 from enclave.programs.learner import load_learner
-from enclave.programs.mailbox import PADS, WEIGHTS
+from enclave.programs.mailbox import PADS, PREPARED
 from enclave.slicing import placement
 from enclave.slicing.adapters import load_tuned_state, tuned_state
-from enclave.slicing.cut import open_cut
 from enclave.training.loop import train
-from enclave_host.unmasked import UnmaskedEngine
+from enclave_host.unmasked import UnmaskedEngine, prepare_and_open
 from tests.programs.conftest import DATASET_KEY
 
 pytestmark = pytest.mark.enosys
@@ -101,7 +100,7 @@ def unmasked(run, house, folder):
     learners = []
     for site in SITES:
         first = 0 if manifest.front is None else manifest.front.first
-        opened = open_cut(
+        opened = prepare_and_open(
             house.model, manifest.model, manifest.adapter, manifest.training.seed, folder / site, first
         )
         opened.cut.attach(UnmaskedEngine(opened.cut.store))
@@ -186,12 +185,15 @@ def test_nothing_plain_lies_in_channel_store_or_vault(run, house):
     seen = set()
     for site, client in run.clients.items():
         folder = client.mailbox.folder
-        for file in (run.consortium.accelerators[site].channel, *(folder / WEIGHTS).iterdir(),
-                     *(folder / PADS).iterdir()):  # fmt: skip
+        for file in (run.consortium.accelerators[site].channel, *(folder / PADS).iterdir()):
             content = file.read_bytes()
             assert not any(needle in content for needle in needles), file
             seen.add(file.name.split("-")[0])
-    assert seen >= {"fedslice", "weights.int8", "layers.json"}
+        for file in house.prepared("sequence-classification")[
+            1
+        ].iterdir():  # public; nothing was written there
+            assert (folder / PREPARED / file.name).read_bytes() == file.read_bytes()
+    assert "fedslice" in seen and len(seen) > 1
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ def made_proof(**changes: Any) -> ModelProof:
         "whole": True,
         "shape": {},
         "ways": {way: Verdict() for way in WAYS},
+        "prepared": "d" * 64,
     }
     return ModelProof(**{**fields, **changes})
 

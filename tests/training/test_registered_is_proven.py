@@ -314,7 +314,7 @@ def test_the_child_says_the_same_and_how_far_it_is(bert_folder: Path) -> None:
     reported: list[ChildProgress] = []
     proof = prove(bert_folder, CLASSIFICATION, limits=ChildLimits(4 << 30, 300), tell=reported.append)
     assert proof == proven(bert_folder)
-    assert (reported[0].stage, reported[-1].stage) == ("files", "passes")
+    assert (reported[0].stage, reported[-1].stage) == ("files", "preparing")
 
 
 def test_before_a_study_is_frozen_exactly_its_tuning_is_tried(bert_folder: Path) -> None:

@@ -1,9 +1,9 @@
 """The accelerator at the hospital: the process that multiplies for a client slice, started, watched, stopped.
 
 It is outside every trust boundary, and so is this: the client slice checks each answer. FEDSLICE_ACCELERATOR
-names another program to start instead (`--weights` and `--channel` are added to it), and another device or
-number of threads is chosen there. FEDSLICE_ACCELERATOR_OWNER says whose the machine is that multiplies:
-`site`, or anything else.
+names another program to start instead (`--weights`, `--channel` and, behind a public front, `--first` are
+added to it), and another device or number of threads is chosen there. FEDSLICE_ACCELERATOR_OWNER says whose
+the machine is that multiplies: `site`, or anything else.
 """
 
 from __future__ import annotations
@@ -40,15 +40,16 @@ class AcceleratorProcess:
         self._link = link
 
     @classmethod
-    def start(cls, weights: Path, runtime: str, log: Path) -> AcceleratorProcess:
-        """Start it on the folder that the client slice wrote, and wait until its channel is there. Its own
-        output goes to `log`.
+    def start(cls, weights: Path, runtime: str, log: Path, first: int = 0) -> AcceleratorProcess:
+        """Start it on a prepared model's folder in the mailbox, for the layers from number `first` on, and
+        wait until its channel is there. Its own output goes to `log`.
 
         Raises: `accelerator.not_started`.
         """
         channel = _place(weights)
         program = shlex.split(os.environ.get(PROGRAM, "")) or _own_program()
         command = [*program, "--weights", str(weights), "--channel", str(channel)]
+        command += ["--first", str(first)] if first else []
         with log.open("ab") as output:
             try:
                 process = subprocess.Popen(  # noqa: S603 - ours or the site's own, without a shell
@@ -130,7 +131,7 @@ def _link(runtime: str, weights: Path, channel: Path) -> Path | None:
     there a link leads to the channel. Without Gramine there is none."""
     if runtime not in ("sgx", "direct"):
         return None
-    link = weights.parents[1] / CHANNEL / NAME  # they lie in the mailbox's `out`
+    link = weights.parents[1] / CHANNEL / NAME  # they lie in the mailbox's `in`
     link.unlink(missing_ok=True)
     link.symlink_to(channel.absolute())
     return link

@@ -30,7 +30,7 @@ from contracts.masked_calls import ACCELERATE, AccelerateArguments
 from contracts.program_calls import BIND, EVIDENCE, A, BindArguments, Call, Challenge, Nothing, R
 from contracts.progress import Progress
 from contracts.refusal import Refusal
-from enclave.programs.mailbox import WEIGHTS
+from enclave.programs.mailbox import PREPARED
 from enclave_host.base_models import resolve
 from enclave_host.mailbox import HostMailbox
 from enclave_host.process import EnclaveProcess
@@ -44,6 +44,7 @@ from site_agent.methods.fronts import prune
 from site_agent.methods.interface import RUN_OVER
 from site_agent.methods.method_1.accelerator import AcceleratorProcess, require_own
 from site_agent.methods.method_1.features import FEATURES, RowFeatures
+from site_agent.methods.method_1.prepared import DAMAGED, PreparedFolder
 from site_agent.proofs import require_appraisal, require_manifest
 from site_agent.state import State
 from site_agent.transport import Coordinator
@@ -138,8 +139,9 @@ class RunSession:
         if refusal.code == "masking.wrong_product":
             self._distrusted = str(refusal.facts.get("accelerator", ""))[:64] or "?"
         self._stop_accelerator()
-        if refusal.code == "masking.weights_changed" and self._process is not None:
-            self._process.kill()  # it writes the weights again when it loads the model again
+        if refusal.code in DAMAGED and self._process is not None:
+            self._process.kill()  # it loads the model again, which is prepared again
+            PreparedFolder(self._state.prepared, self.manifest).forget()
 
     def close(self) -> None:
         """End the client slice, and its accelerator. Its keys are gone then."""
@@ -178,7 +180,9 @@ class RunSession:
         tell("starting the accelerator")
         self._stop_accelerator()
         log_file = self.folder / "accelerator.log"
-        started = AcceleratorProcess.start(self.mailbox / WEIGHTS, self._state.config.runtime, log_file)
+        first = 0 if self.manifest.front is None else self.manifest.front.first
+        place, runtime = self.mailbox / PREPARED, self._state.config.runtime
+        started = AcceleratorProcess.start(place, runtime, log_file, first)
         self._accelerator = started
         try:
             asked = AccelerateArguments(str(started.seen), self._room())
@@ -260,6 +264,10 @@ class RunSession:
         self._put_in(dataset, Path("data") / "rows.jsonl")
         if self.manifest.model.start:
             self._bring_start(self.manifest.model.start, tell)
+        if self.manifest.masking is not None:
+            place = self.mailbox / PREPARED
+            prepared = PreparedFolder(self._state.prepared, self.manifest)
+            prepared.hand_in(folder, tell, lambda file: _link(file, place / file.name))
         features = None
         if self.manifest.front is not None:
             features = f"data/{FEATURES}"
@@ -299,14 +307,17 @@ class RunSession:
         """A hard link (else a copy) in the mailbox: an SGX enclave sees no other folder."""
         if len(place.parts) != 2 or ".." in place.parts:
             raise Refusal("model.unsafe_name")
-        target = self.mailbox / place
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(file.resolve())
-        except OSError:
-            shutil.copyfile(file, target)
-            target.chmod(0o600)
+        _link(file, self.mailbox / place)
+
+
+def _link(file: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(file.resolve())
+    except OSError:
+        shutil.copyfile(file, target)
+        target.chmod(0o600)
 
 
 def _pass_on(tell: Tell, news: Progress) -> None:

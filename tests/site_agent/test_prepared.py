@@ -1,0 +1,67 @@
+"""A hospital makes the prepared model itself, once, and takes no part where another one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from contracts.manifest import Masking, ModelSpec
+from contracts.refusal import Refusal
+from enclave_host.pinning import pin
+from site_agent.methods.method_1.prepared import PreparedFolder
+from tests.programs.conftest import LABELS, make_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "model"
+    make_model(folder)
+    return folder
+
+
+def manifest(model: Path, prepared: Any = UNSET, **changes: Any) -> Any:
+    spec = {"source": "tiny", "task": "sequence-classification", "files": pin(model), "labels": LABELS}
+    return SimpleNamespace(
+        model=ModelSpec(**{**spec, "max_tokens": 16, **changes}), masking=Masking(prepared=prepared)
+    )
+
+
+def handed(folder: PreparedFolder, model: Path) -> tuple[list[Path], list[str]]:
+    """The files that a run gets, and what was told meanwhile."""
+    files: list[Path] = []
+    stages: list[str] = []
+    folder.hand_in(model, lambda stage, *_: stages.append(stage), files.append)
+    return files, stages
+
+
+def refused(folder: PreparedFolder, model: Path) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        handed(folder, model)
+    return caught.value
+
+
+def test_it_is_made_once_for_all_runs_and_another_hash_is_refused(model: Path, tmp_path: Path) -> None:
+    state = tmp_path / "prepared"
+    assert refused(PreparedFolder(state, manifest(model)), model).code == "masking.not_prepared"
+    assert not state.exists()  # nothing was computed for it
+    said = refused(PreparedFolder(state, manifest(model, "0" * 64)), model)
+    assert said.code == "masking.other_preparation" and said.facts["pinned"] == "0" * 64
+    right = PreparedFolder(state, manifest(model, said.facts["made"], labels=("a", "b", "c"), max_tokens=9))
+    files, stages = handed(right, model)
+    assert stages == []  # it was made before, for other labels
+    assert {file.name for file in files} == {"index.json", "inside.bin", "table.bin", "weights.int8"}
+    assert [folder.name for folder in state.iterdir()] == [right.folder.name]
+    right.forget()
+    files, stages = handed(right, model)
+    assert set(stages) == {"preparing the model"} and all(file.is_file() for file in files)
+
+
+def test_files_that_are_not_the_pinned_ones_leave_nothing(model: Path, tmp_path: Path) -> None:
+    files = pin(model) | {"config.json": "0" * 64}
+    folder = PreparedFolder(tmp_path / "prepared", manifest(model, "1" * 64, files=files))
+    assert refused(folder, model).code == "model.file_changed"
+    assert list((tmp_path / "prepared").iterdir()) == []
