@@ -20,7 +20,8 @@ from federation.redis_client import client
 
 CLAIM_SECONDS: Final = 2
 """As long as the sweep's interval, within which a message that was never sent is sent again."""
-WAITING_SECONDS: Final = 30
+WAITING_SECONDS: Final = 15
+"""So long a run stands still at most when a worker dies between taking a message and beginning it."""
 _IF_OURS: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _KEEP: Final = _IF_OURS.format("'expire', KEYS[1], ARGV[2]")
 _GIVE_BACK: Final = _IF_OURS.format("'del', KEYS[1]")

@@ -18,10 +18,10 @@ from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.conductor import dispatch, issuing
 from enclave_jobs.conductor.published import last_receipt, previous_hash
 from enclave_jobs.enclaves.models import Enclave
-from enclave_jobs.runs.models import ContributionState, Round, RoundState, Run
+from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run
 from federation.attestation import gate, log
 from federation.frozen import manifest_of
-from federation.studies.events import apply
+from federation.studies.events import apply, entered
 from transparency_log.entry import RECEIPT
 
 
@@ -89,11 +89,13 @@ def check(round: Round, answer: RoundDone) -> None:
 
 
 def _accept(round: Round, receipt: Receipt) -> None:
+    """All that were listed, in as many questions to the database as one."""
     samples = {item.site: item.samples for item in receipt.inputs}
-    for row in round.contributions.filter(state=ContributionState.SUBMITTED):
-        apply(
-            row, ContributionState.SUBMITTED, ContributionState.ACCEPTED, samples=samples.get(row.site_id, 0)
-        )
+    rows = list(round.contributions.select_for_update().filter(state=ContributionState.SUBMITTED))
+    for row in rows:
+        row.state, row.samples = ContributionState.ACCEPTED, samples.get(row.site_id, 0)
+    Contribution.objects.bulk_update(rows, ["state", "samples"])
+    entered(rows, ContributionState.SUBMITTED)
 
 
 def _enter(round: Round, sealed: FileRef, kind: BlobKind) -> None:

@@ -55,7 +55,7 @@ def note_sites(round: Timelined, kind: str, sites: Mapping[str, dict[str, Fact]]
 
 
 def entered(rows: Sequence[Timelined], before: str) -> None:
-    """Write the events of rows that were created in a later state than `before`, the first, in one query."""
+    """Write the events of rows that came into a later state than `before` together, in one query."""
     for row in rows:
         if (before, row.state) not in row.pairs:
             raise ValueError(f"{type(row).__name__} never goes from {before} to {row.state}")

@@ -182,10 +182,10 @@ def test_prometheus_own_tool_takes_the_rules_and_each_fires_for_what_it_is_there
 
 
 def test_prometheus_own_tool_takes_what_metrics_tells(scene: Scene) -> None:
-    told = subprocess.run(
+    checked = subprocess.run(
         [binary("promtool"), "check", "metrics"], input=metrics.text(), capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_web_process_lives_without_anything_and_is_ready_with_its_database(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from enclave_jobs.conductor import collecting, countersigning, joining, rounds
+from contracts.receipts import Receipt, ReceiptInput
+from enclave_jobs.conductor import collecting, countersigning, joining, publishing, rounds
 from enclave_jobs.conductor.methods import method_1
 from enclave_jobs.jobs.models import JOINS, Inputs, Job, JobKind, JobState
 from enclave_jobs.runs.models import Contribution, Round, RoundKind
 from federation.frozen import manifest_of
 from federation.sites.models import Site
+from federation.studies.models import Event
 from tests.jobs.cast import Scene, make_scene
 
 pytestmark = pytest.mark.django_db
@@ -84,11 +87,16 @@ def counted(sites: int) -> dict[str, int]:
     roster = Inputs.objects.get(run=scene.run, said__has_key="roster")
     assert roster.said["roster"] == scene.round.roster
     assert signing.filter(common=roster, inputs={}).count() == sites
+    inputs = [ReceiptInput(row.site_id, "2" * 64, 1, 3) for row in rows.all()]
+    ended = cast(Receipt, SimpleNamespace(inputs=inputs))  # the rest of it was checked before
+    accepted = queries(lambda: publishing._accept(scene.round, ended))
+    assert rows.filter(state="accepted", samples=3).count() == sites
+    assert Event.objects.filter(kind="contribution.accepted", run=scene.run).count() == sites
     Round.objects.filter(pk=scene.round.pk).update(state="failed")
     opened = queries(lambda: rounds.open_round(scene.run, 2, RoundKind.TRAIN, manifest_of(scene.run)))
     assert Contribution.objects.filter(round__run=scene.run, round__number=2).count() == sites
     return {"first": first, "again": again, "one came": one_came, "fixed": fixed, "signing": waited,
-            "opened": opened}  # fmt: skip
+            "accepted": accepted, "opened": opened}  # fmt: skip
 
 
 def test_steps_ask_as_often_for_sixty_sites_as_for_ten() -> None:
@@ -98,7 +106,7 @@ def test_steps_ask_as_often_for_sixty_sites_as_for_ten() -> None:
     many = counted(MANY)
     for step in ("again", "one came", "signing"):
         assert many[step] == few[step] <= 25, (step, few, many)
-    for step in ("first", "fixed", "opened"):
+    for step in ("first", "fixed", "accepted", "opened"):
         assert many[step] <= few[step] + SQLITES_BATCHES, (step, few, many)
 
 
