@@ -17,6 +17,12 @@ from django.db.utils import OperationalError, ProgrammingError
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from error_catalogue.last_resort import kept_for_us, refusal_of
+from translations.catalogues import DJANGO
+from translations.catalogues import words as words_of
+from translations.spoken import of_terminal, speaking
+
+_ = words_of(DJANGO)
+"""Django's own may not be there: what fails can be its settings."""
 
 
 def run(arguments: list[str]) -> int:
@@ -30,11 +36,13 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, EOFError):
-        sys.stderr.write("\nStopped.\n")
+        with speaking(of_terminal(os.environ)):
+            sys.stderr.write(f"\n{_('Stopped.')}\n")
         return 130
     except Exception as error:
         refusal = _refusal_of(error)
-        words = explain(refusal.code, refusal.facts)
+        with speaking(of_terminal(os.environ)):
+            words = explain(refusal.code, refusal.facts)
         sys.stderr.write(f"{words.message} [{refusal.code}]\n{words.hint}\n")
         return 1
     return 0

@@ -32,6 +32,7 @@ _MEANS = {
         "keeps hospitals whose texts differ from drifting apart"
     ),
     "The next round's parameters": lambda: _("a mean can be taken as it is, or as the way to go"),
+    "Tables of the test": lambda: _("where the model takes one label for another, in counts of all together"),
     "The model chooses answers": lambda: _("its choice is only compared with the right one, inside"),
     "The model writes answers": lambda: _("how good answers are that it writes itself, not only weighs"),
     "Tuning starts from": lambda: _("what an earlier study has learnt stands in the place of random numbers"),

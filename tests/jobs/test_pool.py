@@ -131,7 +131,7 @@ def test_a_supervisor_that_is_drained_takes_no_new_run_until_it_may_again(pooled
     wait_for(lambda: homes(consortium, run), 120, "the run has a home")
     assert homes(consortium, run) == [here]
     reported = place.manage("drain_supervisor", here, "--no-wait")
-    assert "holds 1 enclaves; wait" in reported
+    assert "holds 1 enclave; wait" in reported
     assert "takes new runs again" in place.manage("drain_supervisor", there, "--back")
     assert "takes new runs again" in place.manage("drain_supervisor", here, "--back")
     consortium.start()

@@ -141,6 +141,20 @@ KINDS = {
             for site in sites()
         ),
     ),
+    "any number of labels, with tables of the test": manifest(
+        publication=Publication(cells=5),
+        sites=tuple(
+            msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, kind="text-labels"))
+            for site in sites()
+        ),
+    ),
+    "tagged words": manifest(
+        model=ModelSpec("m", "token-classification", {"a": "0" * 64}, ("O", "B-x", "I-x"), 128),
+        sites=tuple(
+            msgspec.structs.replace(site, dataset=msgspec.structs.replace(site.dataset, kind="token-tags"))
+            for site in sites()
+        ),
+    ),
     "masked in C": manifest(
         placement="masked",
         masking=Masking(passes="native"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
 
 from enclave_jobs import backup
+from federation.spoken_command import SpokenCommand
+from translations.catalogues import marked
 
 
-class Command(BaseCommand):
-    help = "Write a backup of the coordinator into one file (docs/operations.md, Back up)."
+class Command(SpokenCommand):
+    help = marked("Write a backup of the coordinator into one file (docs/operations.md, Back up).")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
@@ -19,13 +22,14 @@ class Command(BaseCommand):
             "--keys-to",
             type=Path,
             metavar="CERTIFICATE",
-            help="with the keys, sealed to this RSA certificate",
+            help=_("with the keys, sealed to this RSA certificate"),
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         written = backup.write(options["file"], options["keys_to"])
-        self.stdout.write(f"{options['file']}: the database and {written['blobs']} sealed files.")
+        said = _("%(file)s: the database and %(n)s sealed files.")
+        self.stdout.write(said % {"file": options["file"], "n": written["blobs"]})
         if not written["keys"]:
             self.stdout.write(
-                "The keys of the state folder are not in it: keep them apart, or use --keys-to."
+                _("The keys of the state folder are not in it: keep them apart, or use --keys-to.")
             )

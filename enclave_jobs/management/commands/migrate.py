@@ -6,19 +6,21 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands import migrate
+from django.utils.translation import gettext as _
 
 from contracts.refusal import Refusal
 from enclave_jobs import upgrading
 from error_catalogue import explain
+from federation.spoken_command import SpokenCommand
 
 
-class Command(migrate.Command):
+class Command(SpokenCommand, migrate.Command):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
             "--end-runs",
             action="store_true",
-            help="end the runs that this version cannot go on with",
+            help=_("end the runs that this version cannot go on with"),
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -5,25 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from contracts.refusal import Refusal
 from federation.attestation.bundles import export
+from federation.spoken_command import SpokenCommand
+from translations.catalogues import marked
 
 
-class Command(BaseCommand):
-    help = "Export log entries with evidence and proofs. The file names the platforms that took part (PPID)."
+class Command(SpokenCommand):
+    help = marked(
+        "Export log entries with evidence and proofs. The file names the platforms that took part (PPID)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
-        parser.add_argument("--first", type=int, default=0, help="index of the first entry")
-        parser.add_argument("--last", type=int, help="index of the last entry; the newest if left out")
+        parser.add_argument("--first", type=int, default=0, help=_("index of the first entry"))
+        parser.add_argument("--last", type=int, help=_("index of the last entry; the newest if left out"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["file"].exists():
-            raise CommandError(f"{options['file']} exists already")
+            raise CommandError(_("%(file)s exists already") % {"file": options["file"]})
         try:
             count = export(None, options["file"], first=options["first"], last=options["last"])
         except Refusal as refusal:
             raise CommandError(str(refusal)) from refusal
-        self.stdout.write(f"{count} entries in {options['file']}")
+        said = ngettext("%(n)s entry in %(file)s", "%(n)s entries in %(file)s", count)
+        self.stdout.write(said % {"n": count, "file": options["file"]})

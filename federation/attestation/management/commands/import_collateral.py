@@ -6,15 +6,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from federation.attestation.collateral import import_file
+from federation.spoken_command import SpokenCommand
+from translations.catalogues import marked
 
 
-class Command(BaseCommand):
-    help = (
+class Command(SpokenCommand):
+    help = marked(
         "Import collateral: QuoteCollateralV3 as JSON, as dcap-qvl and other tools write it. Signatures and "
         "dates are checked; a set that goes back behind the one in use is refused."
     )
@@ -29,5 +32,9 @@ class Command(BaseCommand):
             words = explain(refusal.code, refusal.facts)
             raise CommandError(f"{words.message} {words.hint} [{words.code}]") from refusal
         self.stdout.write(
-            f"In use for {row.tee.upper()} {row.fmspc} ({row.ca}), until {row.expires:%Y-%m-%d %H:%M} UTC"
+            _("In use for %(platform)s, until %(until)s UTC")
+            % {
+                "platform": f"{row.tee.upper()} {row.fmspc} ({row.ca})",
+                "until": f"{row.expires:%Y-%m-%d %H:%M}",
+            }
         )

@@ -6,7 +6,8 @@ import subprocess
 from typing import Any, get_args
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
 
 from attestation.measurement import measure
 from attestation.trust_domain import development_reference
@@ -14,15 +15,19 @@ from contracts.policy import Program, Reference, SgxReference
 from contracts.refusal import Refusal
 from federation.attestation.models import Root
 from federation.attestation.references import add, in_force, measurement_of, suspend
+from federation.spoken_command import SpokenCommand
+from translations.catalogues import marked
 
 
-class Command(BaseCommand):
-    help = "Put the measurements of this checkout's enclave programs in force (development root only)."
+class Command(SpokenCommand):
+    help = marked(
+        "Put the measurements of this checkout's enclave programs in force (development root only)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reason", default="measured from this checkout by the command line")
         parser.add_argument(
-            "--replace", action="store_true", help="suspend the programs' other development measurements"
+            "--replace", action="store_true", help=_("suspend the programs' other development measurements")
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,11 +36,11 @@ class Command(BaseCommand):
             value = _value(program)
             try:
                 add(None, value, root=Root.DEVELOPMENT, reason=options["reason"], source_commit=commit)
-                said = "added"
+                said = _("added")
             except Refusal as refusal:
                 if refusal.code != "reference.duplicate":
                     raise
-                said = "in force already"
+                said = _("in force already")
             if options["replace"]:
                 for old in in_force(Root.DEVELOPMENT, (program,)):
                     if old.measurement != measurement_of(value):

@@ -8,25 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
 from federation.attestation.bundle_checks import MEANING, check, next_steps
+from federation.spoken_command import SpokenCommand
+from translations.catalogues import marked
 from transparency_log.report import BundleReport, Outcome
 
 EXIT = {"verified": 0, "failed": 1, "incomplete": 3}
 UNUSABLE = 2
 TITLES: dict[Outcome, str] = {
-    "failed": "What failed",
-    "missing": "What is missing",
-    "established": "What this established",
-    "not established": "What this does not establish",
+    "failed": marked("What failed"),
+    "missing": marked("What is missing"),
+    "established": marked("What this established"),
+    "not established": marked("What this does not establish"),
 }
 
 
-class Command(BaseCommand):
-    help = (
+class Command(SpokenCommand):
+    help = marked(
         "Verify an audit bundle. Exit 0: verified; 3: incomplete, something that is needed is not here; "
         "1: failed; 2: the input is unusable. Give --log-key, obtained elsewhere, to establish whose log it "
         "is; on the machine that keeps the log its own key is taken."
@@ -35,12 +38,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
-        parser.add_argument("--json", action="store_true", help="print one JSON object instead of a page")
-        parser.add_argument("--log-key", help="the log's verifier key (name+id+key), obtained elsewhere")
+        parser.add_argument("--json", action="store_true", help=_("print one JSON object instead of a page"))
+        parser.add_argument("--log-key", help=_("the log's verifier key (name+id+key), obtained elsewhere"))
         parser.add_argument("--seen", type=Path, action="append", default=[], metavar="NOTE",
-                            help="a checkpoint of this log that you kept; needs --log-key")  # fmt: skip
+                            help=_("a checkpoint of this log that you kept; needs --log-key"))  # fmt: skip
         parser.add_argument("--witness", action="append", default=[], metavar="VKEY",
-                            help="a witness that must have cosigned the checkpoint")  # fmt: skip
+                            help=_("a witness that must have cosigned the checkpoint"))  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -92,18 +95,18 @@ def _whole(report: BundleReport) -> dict[str, Any]:
 
 
 def _page(report: BundleReport) -> list[str]:
-    lines = [f"Verdict: {report.verdict}. {MEANING[report.verdict]}"]
+    lines = [_("Verdict: %(verdict)s.") % {"verdict": report.verdict} + " " + _(MEANING[report.verdict])]
     if report.code:
         lines[0] += f" [{report.code}]"
     if report.development:
-        lines.append("DEVELOPMENT ONLY: some of it rests on evidence that proves nothing about hardware.")
+        lines.append(_("DEVELOPMENT ONLY: some of it rests on evidence that proves nothing about hardware."))
     lines += ["", *(f"  {claim:13} {verdict}" for claim, verdict in report.verdicts().items())]
     for outcome, title in TITLES.items():
         found = report.of(outcome)
         if found:
-            lines += ["", f"{title}:", *(f"  - {finding.sentence}" for finding in found)]
+            lines += ["", f"{_(title)}:", *(f"  - {finding.sentence}" for finding in found)]
             total = {"failed": report.failures, "missing": report.missing_count}.get(outcome, 0)
             if total > len(found):
-                lines.append(f"  … and {total - len(found)} more")
+                lines.append(_("  … and %(n)s more") % {"n": total - len(found)})
     hints = next_steps(report.of("failed") + report.of("missing"))
-    return lines + (["", "What to do:", *(f"  - {hint}" for hint in hints)] if hints else [])
+    return lines + (["", _("What to do:"), *(f"  - {hint}" for hint in hints)] if hints else [])

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
+from django.utils.translation import gettext as _
 
 from contracts.refusal import Refusal
 from federation.people.auditors import confirm_at_console
+from federation.spoken_command import SpokenCommand
+from translations.catalogues import marked
 
 
-class Command(BaseCommand):
-    help = "Let an auditor's word count in reviews. Make sure first who it is; it stands in the audit trail."
+class Command(SpokenCommand):
+    help = marked(
+        "Let an auditor's word count in reviews. Make sure first who it is; it stands in the audit trail."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")
@@ -21,4 +26,4 @@ class Command(BaseCommand):
             user = confirm_at_console(options["email"])
         except Refusal as refusal:
             raise CommandError(str(refusal)) from refusal
-        self.stdout.write(f"the word of {user.email} counts as an auditor's")
+        self.stdout.write(_("the word of %(email)s counts as an auditor's") % {"email": user.email})
