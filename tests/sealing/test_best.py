@@ -90,7 +90,6 @@ def test_the_best_round_has_the_lowest_loss_on_validation_rows(
         ({"round": 3}, "no such round"),
         ({"round": LAST}, "no such round"),
         ({"round": LAST + 1}, "no such round"),
-        ({"metrics": {"pooled": [0.4]}}, "another best round"),
     ],
 )
 def test_a_closing_receipt_that_names_another_round_or_tells_other_scores_is_seen(

@@ -154,6 +154,7 @@ def test_metrics_survive_json_whatever_writes_it() -> None:
         {"metrics": {"pooled": {"rows": [[["text"]]]}}},
         {"metrics": {"pooled": {"rows": [[[1]]]}}},
         {"metrics": {"loss": 0.5}},
+        {"metrics": {"pooled": [0.4]}},
         {"metrics": {"pooled": {"loss": None}}},
         {"inputs": (ReceiptInput("site-b", "c" * 64, 1, 1), ReceiptInput("site-a", "d" * 64, 1, 1))},
         {"inputs": (ReceiptInput("site-a", "c" * 64, 1, 1), ReceiptInput("site-a", "d" * 64, 1, 1))},
