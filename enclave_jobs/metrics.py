@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from contracts.refusal import Refusal
 from enclave_jobs import operations
 from enclave_jobs.blobs.models import Blob
-from enclave_jobs.conductor.dispatch import SENT_AT
+from enclave_jobs.dispatch import SENT_AT
 from enclave_jobs.jobs.models import Job, JobState
 from enclave_jobs.queues import lists_of
 from enclave_jobs.runs.models import Round, RoundState, Run, RunState

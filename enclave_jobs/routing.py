@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import dispatch, methods
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import methods
 from enclave_jobs.queues import ENCLAVE, MODELS
 from enclave_jobs.runs.models import Run
 

@@ -1,5 +1,5 @@
 """A task's message carries the ids that held where it was sent, and they hold while it is worked on. Where
-one message stands for several wishes (conductor/pending.py), they are those of the first."""
+one message stands for several wishes (pending.py), they are those of the first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from celery import states
 from celery.signals import before_task_publish, task_postrun, task_prerun
 
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from federation import logs, otlp, spans
 
 ABOUT: Final = "fedslice_about"

@@ -24,8 +24,7 @@ from federation.studies import permissions as studies
 from federation.studies import queries
 from federation.studies.models import BaseModel
 from frontend.forms.log import KINDS
-from frontend.sweeps import one_a_sweep
-from frontend.views.runs import TO_SWEEP, with_sweeps
+from frontend.sweeps import TO_SWEEP, one_a_sweep, with_sweeps
 
 SHOWN = 8
 """Of each kind; a list with a filter has the others."""

@@ -18,8 +18,8 @@ from django.template import loader
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from federation.clients import is_proxy
 from federation.errors import body_of
-from federation.people.clients import is_proxy
 from frontend.views.health import BY_PATH
 
 log = logging.getLogger(__name__)

@@ -7,16 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.urls import reverse
 
 from contracts.manifest import Manifest
 from contracts.sweep_tree import SweepTree
+from enclave_jobs.runs.models import Run
 from federation.datasets.queries import training_rows
 from federation.frozen import frozen
 from federation.sites.models import Site
 from federation.studies.models import Approval, Study, StudyState, Sweep
 from manifest_summary.sweep import points, sweep_facts, terms, unlike
+
+TO_SWEEP = "study__sweep_point__sweep"
+"""From a run to the sweep that its study is a point of."""
 
 M = TypeVar("M", bound=Model)
 DELTA = 1e-5
@@ -128,3 +132,20 @@ def to_sign(sweep: Sweep, site: Site) -> dict[str, Any] | None:
             key=lambda shown: shown[0].name,
         ),
     }
+
+
+def with_sweeps(visible: QuerySet[Run], rows: list[Run]) -> list[Run]:
+    """The rows; one that stands for several runs of a sweep has it as `sweep`, and the states of all of them,
+    most frequent first, as `states`: one run of each, and how many are in it."""
+    sweeps = {row: point.sweep for row in rows if (point := getattr(row.study, "sweep_point", None))}
+    members: dict[str, list[Run]] = {}
+    of_them = visible.filter(**{f"{TO_SWEEP}__in": set(sweeps.values())}).only("pk", "state")
+    for run in of_them.annotate(sweep_id=F(TO_SWEEP)) if sweeps else ():
+        members.setdefault(run.sweep_id, []).append(run)
+    for row, sweep in sweeps.items():
+        runs = members.get(sweep.pk, [])
+        if len(runs) > 1:
+            counted, first = Counter(run.state for run in runs), {run.state: run for run in runs}
+            row.sweep, row.members = sweep, len(runs)  # type: ignore[attr-defined]
+            row.states = [(first[state], count) for state, count in counted.most_common()]  # type: ignore[attr-defined]
+    return rows

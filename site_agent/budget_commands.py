@@ -15,8 +15,8 @@ from contracts.refusal import Refusal
 from site_agent.formatting import counted, printable
 from site_agent.ledger.accounting import Spending, spending_of
 from site_agent.ledger.book import Book, Budget, Used, changing, read_book
-from site_agent.ledger.rebuild import rebuild
 from site_agent.ledger.wording import account
+from site_agent.ledger_rebuild import rebuild
 from site_agent.state import State
 from translations.catalogues import words
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from contracts.refusal import Refusal
 from enclave_host.child_calls import ChildProgress
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from federation.audit.services import record
 from federation.people.models import User
 from federation.studies import permissions

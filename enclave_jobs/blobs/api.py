@@ -17,8 +17,9 @@ from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs import uploads
 from enclave_jobs.blobs.models import Blob, BlobKind
 from enclave_jobs.runs.members import run_of, site_of, starts_for
+from federation.sites.agent_view import AgentView
 from federation.sites.models import Site
-from federation.wire import ERRORS, AgentView, answer, document, read
+from federation.wire import ERRORS, answer, document, read
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
 _OFFSET = re.compile(r"\d{1,15}")

@@ -21,7 +21,8 @@ from enclave_jobs.blobs.api import readable
 from enclave_jobs.blobs.models import Blob
 from enclave_jobs.jobs import leases
 from enclave_jobs.runs.members import run_of, site_of
-from federation.wire import AgentView, answer, document, read
+from federation.sites.agent_view import AgentView
+from federation.wire import answer, document, read
 
 
 class UploadPart(AgentView):

@@ -21,9 +21,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from contracts.refusal import Refusal
+from enclave_jobs import dispatch
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs.models import Blob, BlobKind, Upload
-from enclave_jobs.conductor import dispatch
 from enclave_jobs.runs.models import Run
 from federation.sites.models import Site
 

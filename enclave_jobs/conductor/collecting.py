@@ -17,11 +17,11 @@ from contracts.jobs import (
     TrainResult,
 )
 from contracts.refusal import Fact, Refusal
+from enclave_jobs import dispatch
 from enclave_jobs.blobs.models import Blob
 from enclave_jobs.conductor import (
     contributions,
     countersigning,
-    dispatch,
     features,
     inspecting,
     joining,

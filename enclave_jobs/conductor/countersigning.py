@@ -18,7 +18,8 @@ from contracts.pooling import may_pool, sites_of
 from contracts.refusal import Refusal
 from contracts.roster import ROSTER_DOMAIN, Roster, RosterEntry, parse_roster, roster_hash
 from contracts.signing import verify
-from enclave_jobs.conductor import contributions, dispatch
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import contributions
 from enclave_jobs.conductor.published import previous_hash
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.jobs import leases

@@ -4,7 +4,8 @@ and nobody else."""
 from __future__ import annotations
 
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import contributions, dispatch, methods
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import contributions, methods
 from enclave_jobs.runs.models import Contribution, ContributionState, Round
 
 # The contribution's fault, or that of its way here; not the run's.

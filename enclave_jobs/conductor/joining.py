@@ -11,7 +11,8 @@ from django.utils import timezone
 from contracts.jobs import Joining
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import dispatch, methods
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import methods
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.waiting import extended, joining_since, proceeds_early
 from enclave_jobs.enclaves.models import Enclave

@@ -14,8 +14,9 @@ from contracts.refusal import Refusal
 from contracts.roster import parse_roster, roster_hash
 from contracts.sealed.container import FileRef
 from contracts.server_calls import RoundDone
+from enclave_jobs import dispatch
 from enclave_jobs.blobs.models import Blob, BlobKind
-from enclave_jobs.conductor import dispatch, issuing
+from enclave_jobs.conductor import issuing
 from enclave_jobs.conductor.published import last_receipt, previous_hash
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.runs.models import Contribution, ContributionState, Round, RoundState, Run

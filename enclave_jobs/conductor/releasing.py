@@ -16,9 +16,10 @@ from contracts.refusal import Refusal
 from contracts.release_calls import RELEASE, ReleaseArguments
 from contracts.release_check import check_release, parse_release
 from contracts.releases import EXPORT
+from enclave_jobs import dispatch
 from enclave_jobs.blobs import store as blobs
 from enclave_jobs.blobs.models import Blob, BlobKind
-from enclave_jobs.conductor import attesting, dispatch, methods, moving, restoring, starting
+from enclave_jobs.conductor import attesting, methods, moving, restoring, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import Enclave, EnclaveState

@@ -10,7 +10,8 @@ import logging
 from django.db import transaction
 
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import dispatch, methods
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import methods
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.enclaves.transitions import ENCLAVE
 from enclave_jobs.jobs import leases

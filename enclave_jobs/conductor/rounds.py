@@ -15,15 +15,8 @@ from contracts.course import is_over, next_round
 from contracts.manifest import CLOSING_TRIES, Manifest
 from contracts.refusal import Fact, Refusal
 from contracts.round_kind import kind_of
-from enclave_jobs.conductor import (
-    aggregating,
-    collecting,
-    countersigning,
-    dispatch,
-    joining,
-    methods,
-    restarting,
-)
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import aggregating, collecting, countersigning, joining, methods, restarting
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.published import last_receipt
 from enclave_jobs.enclaves.models import Enclave

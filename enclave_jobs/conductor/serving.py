@@ -11,7 +11,8 @@ from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.serving_calls import REVOKE, SERVE, RevokeArguments, ServeArguments
-from enclave_jobs.conductor import attesting, dispatch, moving, restoring, shares, starting
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import attesting, moving, restoring, shares, starting
 from enclave_jobs.conductor.restarting import is_loss, is_passing
 from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import Enclave, EnclaveState

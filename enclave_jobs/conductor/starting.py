@@ -12,7 +12,8 @@ from contracts.course import server_of
 from contracts.manifest import Manifest
 from contracts.program_calls import BIND, BindArguments
 from contracts.refusal import Fact, Refusal
-from enclave_jobs.conductor import attesting, dispatch, joining, methods, restoring
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import attesting, joining, methods, restoring
 from enclave_jobs.enclaves import services as enclaves
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.runs.models import Run, RunState

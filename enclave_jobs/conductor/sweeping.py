@@ -9,9 +9,10 @@ from __future__ import annotations
 from contextlib import suppress
 
 from contracts.refusal import Refusal
+from enclave_jobs import dispatch
 from enclave_jobs.base_models import model_jobs
 from enclave_jobs.blobs import uploads
-from enclave_jobs.conductor import contributions, dispatch, releasing
+from enclave_jobs.conductor import contributions, releasing
 from enclave_jobs.enclaves.models import Enclave, EnclaveState
 from enclave_jobs.jobs import leases
 from enclave_jobs.releases import queries as releases

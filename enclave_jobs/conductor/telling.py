@@ -6,7 +6,7 @@ import logging
 
 from django.db import DatabaseError, connections
 
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from enclave_jobs.enclaves.models import Enclave
 
 logger = logging.getLogger(__name__)

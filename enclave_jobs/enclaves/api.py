@@ -11,14 +11,16 @@ from rest_framework.request import Request
 from contracts import aggregator_calls as calls
 from contracts.agents_api.enclaves import ADMIT, CHALLENGE, EVIDENCE, EvidenceAnswer, VerdictAnswer
 from contracts.refusal import Refusal
-from enclave_jobs.conductor import attesting, dispatch
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import attesting
 from enclave_jobs.enclaves.models import Admission, Enclave, EnclaveState
 from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.runs.models import Run
 from enclave_jobs.supervisor import client
 from federation.attestation import gate
 from federation.frozen import manifest_of
-from federation.wire import AgentView, answer, document, read
+from federation.sites.agent_view import AgentView
+from federation.wire import answer, document, read
 
 
 class AggregatorEvidence(AgentView):

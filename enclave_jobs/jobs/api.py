@@ -17,9 +17,10 @@ from enclave_jobs.jobs.models import Job
 from enclave_jobs.jobs.results import ResultBody, lease_of, read_result
 from enclave_jobs.runs.members import site_of
 from error_catalogue import CATALOGUE
+from federation.sites.agent_view import AgentView
 from federation.sites.models import Site
 from federation.sites.services import note_heard
-from federation.wire import AgentView, answer, document, read
+from federation.wire import answer, document, read
 
 RETRY_AFTER_SECONDS = 2
 WAIT_HEADER = "FedSlice-Wait"

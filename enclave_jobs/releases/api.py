@@ -19,7 +19,8 @@ from enclave_jobs.serving import queries as serving
 from enclave_jobs.serving import services as serving_services
 from enclave_jobs.serving.models import Service
 from federation.frozen import frozen
-from federation.wire import AgentView, agent, answer, document, read
+from federation.sites.agent_view import AgentView, agent
+from federation.wire import answer, document, read
 
 
 class Releases(AgentView):

@@ -23,8 +23,8 @@ from contracts.releases import (
     rule_of,
     verify_release_approval,
 )
+from enclave_jobs import dispatch
 from enclave_jobs.blobs import store as blobs
-from enclave_jobs.conductor import dispatch
 from enclave_jobs.releases import queries
 from enclave_jobs.releases.models import Release, ReleaseSignature, ReleaseState
 from enclave_jobs.runs.models import Run, RunState

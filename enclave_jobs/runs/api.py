@@ -9,7 +9,8 @@ from rest_framework.request import Request
 from contracts.agents_api.runs import MANIFEST, ManifestAnswer
 from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.runs.queries import approvals_given
-from federation.wire import AgentView, answer, document
+from federation.sites.agent_view import AgentView
+from federation.wire import answer, document
 
 
 class RunManifest(AgentView):

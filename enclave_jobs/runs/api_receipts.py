@@ -12,7 +12,8 @@ from contracts.agents_api.runs import PAGE, RECEIPTS, SIGNER, ReceiptsAnswer, Si
 from enclave_jobs.conductor import attesting
 from enclave_jobs.runs.members import run_of, site_of
 from enclave_jobs.runs.models import Round, RoundState
-from federation.wire import AgentView, answer, document
+from federation.sites.agent_view import AgentView
+from federation.wire import answer, document
 
 MAX_ROUND = 2**31
 

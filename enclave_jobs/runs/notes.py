@@ -12,8 +12,8 @@ from enclave_jobs.runs.models import Run, Tag
 from federation.audit.services import record
 from federation.people.models import User
 from federation.people.permissions import require
+from federation.plain import line, plain
 from federation.studies import permissions
-from federation.threads.plain import line, plain
 
 MAX_NOTE, MAX_TAGS, MAX_TAG = 2000, 10, 30
 
@@ -25,7 +25,7 @@ def tags_of(text: str) -> list[str]:
 
 
 def annotate(by: User, run: Run, note: str, tags: str) -> None:
-    """Put this note and these tags in the place of those before. Texts are made plain (`threads.plain`).
+    """Put this note and these tags in the place of those before. Texts are made plain (`federation.plain`).
 
     Raises: `auth.forbidden`, `run.note_too_long` or `run.bad_tags`.
     """

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from contracts.refusal import Fact, Refusal
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from enclave_jobs.runs.models import PENDING, ContributionState, RoundState, Run, RunState
 from enclave_jobs.runs.queries import counting
 from enclave_jobs.runs.transitions import RUN

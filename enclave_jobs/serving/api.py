@@ -24,7 +24,8 @@ from enclave_jobs.serving.models import Use
 from enclave_jobs.supervisor import client
 from federation.attestation import gate
 from federation.frozen import manifest_of
-from federation.wire import AgentView, answer, document, read
+from federation.sites.agent_view import AgentView
+from federation.wire import answer, document, read
 
 T = TypeVar("T")
 

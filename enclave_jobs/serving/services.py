@@ -17,7 +17,7 @@ from contracts.receipt_chain import parse_receipt
 from contracts.receipts import receipt_hash
 from contracts.refusal import Fact, Refusal
 from contracts.releases import SERVE, ReleaseApproval, allowed, require_number, verify_release_approval
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from enclave_jobs.releases.queries import last_round
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.serving import queries

@@ -27,8 +27,9 @@ from contracts.agents_api.log import (
 from contracts.refusal import Refusal
 from federation.attestation import collateral, log, proofs, statements
 from federation.attestation.models import Root
+from federation.sites.agent_view import AgentView, agent
 from federation.sites.services import DEVELOPMENT_RUNTIMES
-from federation.wire import AgentView, agent, answer, document
+from federation.wire import answer, document
 
 
 class Collateral(AgentView):

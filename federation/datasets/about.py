@@ -13,7 +13,7 @@ from federation.datasets.models import Dataset
 from federation.datasets.permissions import can_describe
 from federation.people.models import User
 from federation.people.permissions import require
-from federation.threads.plain import line, plain
+from federation.plain import line, plain
 
 LIMITS: Final = {"description": 2000, "period": 100, "licence": 200, "legal_basis": 400, "contact": 200}
 """Each field with its most characters, in the order in which they are read. A description may have lines."""

@@ -9,7 +9,8 @@ from rest_framework.response import Response
 
 from contracts.agents_api.datasets import PUBLISH, WITHDRAW, DatasetAnswer
 from federation.datasets import services
-from federation.wire import AgentView, agent, answer, document, read
+from federation.sites.agent_view import AgentView, agent
+from federation.wire import answer, document, read
 
 
 class Datasets(AgentView):

@@ -26,9 +26,9 @@ from federation.notices.models import Handled, Notice, Topic, Unwanted
 from federation.notices.texts import text_of
 from federation.people import posts
 from federation.people.models import Post, Role, User
+from federation.plain import line, plain
 from federation.studies.models import Event, Study, SweepPoint
 from federation.threads.models import Kind, Speaker
-from federation.threads.plain import line, plain
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from federation.people.models import Invitation, Post, Role, User
 from federation.people.permissions import can_invite, require
 from federation.people.release_key import fingerprint
 from federation.people.zones import zones
+from federation.plain import line
 from federation.sites.models import Site
 from federation.sites.services import forget_site, invite_site, name_site
-from federation.threads.plain import line
 from federation.tokens import MAX_TOKEN, new_token, token_hash
 from translations.spoken import known
 

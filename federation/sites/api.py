@@ -23,11 +23,12 @@ from contracts.agents_api.sites import (
     MachineAnswer,
     ReplaceAnswer,
 )
-from federation.people.clients import client_of
+from federation.clients import client_of
 from federation.sites import instances, services
+from federation.sites.agent_view import AgentView, agent
 from federation.sites.authentication import AgentPrincipal
 from federation.sites.models import AgentInstance
-from federation.wire import AgentView, agent, answer, document, read
+from federation.wire import answer, document, read
 
 
 class Enrol(AgentView):

@@ -8,10 +8,11 @@ from rest_framework.request import Request
 
 from contracts.agents_api.studies import APPROVALS, APPROVE, ApprovalItem, SweepItem
 from contracts.approvals import Approval as Given
+from federation.sites.agent_view import AgentView, agent
 from federation.studies import queries, services
 from federation.studies.models import Approval, Study, Sweep
 from federation.threads.queries import decline_of
-from federation.wire import AgentView, agent, answer, document, read
+from federation.wire import answer, document, read
 
 
 class Approvals(AgentView):

@@ -8,12 +8,13 @@ from rest_framework.request import Request
 
 from contracts.agents_api.studies import SAY, THREADS, MessageItem, ThreadItem
 from contracts.refusal import Refusal
+from federation.sites.agent_view import AgentView, agent
 from federation.sites.models import Site
 from federation.studies.models import Study
 from federation.threads import services
 from federation.threads.models import Message
 from federation.threads.queries import decline_of
-from federation.wire import AgentView, agent, answer, document, read
+from federation.wire import answer, document, read
 
 
 class Threads(AgentView):

@@ -15,13 +15,13 @@ from contracts.refusal import Refusal
 from federation.attestation.log import append
 from federation.audit.services import record
 from federation.people.models import User
+from federation.plain import message
 from federation.sites.models import Site
 from federation.studies import permissions as study_permissions
 from federation.studies import services as studies
 from federation.studies.models import Approval, Event, Study, StudyState, Sweep
 from federation.threads import permissions, subjects
 from federation.threads.models import About, Kind, Message, Speaker
-from federation.threads.plain import message
 from federation.threads.queries import decline_of
 
 OPEN = (StudyState.APPROVING, StudyState.READY)

@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from contracts.refusal import Refusal
 from error_catalogue import explain
+from federation.clients import client_of
 from federation.people import pace, resets
-from federation.people.clients import client_of
 from federation.people.models import Post, Role
 from federation.people.zones import zones
 from frontend import known_browsers

@@ -35,10 +35,10 @@ from federation.threads.permissions import studies_visible_to as asked_here
 from frontend.first_steps import first_steps
 from frontend.people import with_people
 from frontend.rounds import ENDED
-from frontend.sweeps import lines, one_a_sweep
+from frontend.sweeps import TO_SWEEP, lines, one_a_sweep, with_sweeps
 from frontend.timeline import waits_for
 from frontend.views.acting import person
-from frontend.views.runs import TO_SWEEP, with_figures, with_sweeps
+from frontend.views.runs import with_figures
 
 SHOWN_SITES = 20
 

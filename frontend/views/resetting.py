@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from contracts.refusal import Refusal
+from federation.clients import client_of
 from federation.people import resets
-from federation.people.clients import client_of
 from frontend import known_browsers
 from frontend.forms.people import AskResetForm, NewPasswordForm
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, QuerySet, prefetch_related_objects
+from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -40,14 +39,12 @@ from frontend.paging import newest_first
 from frontend.phases import phases
 from frontend.rounds import ENDED, badge_of, title_of
 from frontend.scoring import accuracy_of, by_training, pooled, scores_of, withheld
-from frontend.sweeps import one_a_sweep
+from frontend.sweeps import TO_SWEEP, one_a_sweep, with_sweeps
 from frontend.timeline import sentence, waits_for
 from frontend.views.acting import person
 
 SHOWN_EVENTS = 200
 SHOWN_ROUNDS = 50
-TO_SWEEP = "study__sweep_point__sweep"
-"""From a run to the sweep that its study is a point of."""
 
 
 def with_figures(runs: list[Run]) -> list[Run]:
@@ -90,23 +87,6 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "filtered": bool(form.asked),
     }
     return render(request, "frontend/runs/list.html", shown)
-
-
-def with_sweeps(visible: QuerySet[Run], rows: list[Run]) -> list[Run]:
-    """The rows; one that stands for several runs of a sweep has it as `sweep`, and the states of all of them,
-    most frequent first, as `states`: one run of each, and how many are in it."""
-    sweeps = {row: point.sweep for row in rows if (point := getattr(row.study, "sweep_point", None))}
-    members: dict[str, list[Run]] = {}
-    of_them = visible.filter(**{f"{TO_SWEEP}__in": set(sweeps.values())}).only("pk", "state")
-    for run in of_them.annotate(sweep_id=F(TO_SWEEP)) if sweeps else ():
-        members.setdefault(run.sweep_id, []).append(run)
-    for row, sweep in sweeps.items():
-        runs = members.get(sweep.pk, [])
-        if len(runs) > 1:
-            counted, first = Counter(run.state for run in runs), {run.state: run for run in runs}
-            row.sweep, row.members = sweep, len(runs)  # type: ignore[attr-defined]
-            row.states = [(first[state], count) for state, count in counted.most_common()]  # type: ignore[attr-defined]
-    return rows
 
 
 @login_required

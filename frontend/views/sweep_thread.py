@@ -19,12 +19,12 @@ from enclave_jobs.runs import sweeps as jobs
 from enclave_jobs.runs.permissions import runs_visible_to
 from federation.people import posts
 from federation.people.models import Role, User
+from federation.plain import LIMIT
 from federation.sites.models import Site
 from federation.studies import permissions as studies
 from federation.studies.models import Approval, ModelJob, StudyState, Sweep
 from federation.threads import permissions, sweeps
 from federation.threads.models import Kind
-from federation.threads.plain import LIMIT
 from federation.threads.queries import declines_among
 from frontend.changes import earlier_approval, fact_changes, field_changes
 from frontend.manifests import short_facts

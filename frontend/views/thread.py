@@ -9,12 +9,12 @@ from django.utils.translation import gettext as _
 from enclave_jobs.releases.models import Release, ReleaseState
 from enclave_jobs.serving.models import Service, ServiceState
 from federation.people.models import User
+from federation.plain import LIMIT
 from federation.sites.models import Site
 from federation.studies import permissions as study_permissions
 from federation.studies.models import Approval, Study
 from federation.threads import permissions, queries, services
 from federation.threads.models import About, Message
-from federation.threads.plain import LIMIT
 
 
 def thread_of(study: Study, user: User, typed: str = "", about: str = "", to: str = "") -> dict[str, Any]:

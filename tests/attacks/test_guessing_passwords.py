@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from federation.people.clients import client_of
+from federation.clients import client_of
 from federation.people.models import User
 from frontend.known_browsers import COOKIE
 from tests.federation.cast import PASSWORD

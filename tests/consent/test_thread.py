@@ -16,11 +16,11 @@ from enclave_jobs.releases import services as releases
 from federation.attestation.models import LogEntry
 from federation.notices.services import send_due
 from federation.people.models import User
+from federation.plain import LIMIT, plain
 from federation.studies import services as studies
 from federation.studies.models import Study, StudyState
 from federation.threads import permissions, services
 from federation.threads.models import Message
-from federation.threads.plain import LIMIT, plain
 from federation.threads.queries import decline_of, declines_in_force
 from manifest_summary.summary import summary
 from tests.attacks.hospital import attacked_hospital

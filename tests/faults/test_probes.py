@@ -53,7 +53,7 @@ def test_each_process_is_well_and_the_metrics_are_those_of_living_ones(place: In
 
 
 SEND = """
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from federation import logs
 with logs.telling(request="from-the-browser", site="st-anna"):
     dispatch.send(dispatch.ADVANCE, "no-such-run")

@@ -13,7 +13,7 @@ from contracts.canonical import canonical
 from contracts.manifest import parse
 from contracts.policy import SgxReference
 from contracts.signing import SigningKey
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch
 from enclave_jobs.runs import services as runs
 from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.queries import approvals_given, counting

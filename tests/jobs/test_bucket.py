@@ -187,7 +187,7 @@ def test_what_takes_long_to_read_back_is_left_to_a_worker(
 ) -> None:
     monkeypatch.setattr(uploads, "READ_BACK_AT_ONCE", 0)
     asked: list[Any] = []
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda *task: asked.append(task))
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda *task: asked.append(task))
     upload = begun(scene)
     put_all(scene, upload)
     assert answer(whole(scene, upload)) == {"whole": False} and not Blob.objects.exists()
@@ -203,7 +203,7 @@ def test_the_last_frame_of_a_large_one_waits_for_the_worker(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "READ_BACK_AT_ONCE", 0)
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda *_task: None)
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda *_task: None)
     upload = begun(scene)
     assert code(send_all(scene.anna, upload, DATA)) == "blob.busy"
     uploads.read_back(upload)

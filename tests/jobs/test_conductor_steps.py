@@ -48,7 +48,7 @@ pytestmark = pytest.mark.django_db
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """What would be dispatched, were there a broker."""
     tasks: list[tuple[str, Any]] = []
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda task, id: tasks.append((task, id)))
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda task, id: tasks.append((task, id)))
     return tasks
 
 

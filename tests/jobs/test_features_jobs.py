@@ -38,7 +38,7 @@ METHOD_2: dict[str, Any] = {"method": "method-2", "adapter": Spf(25, 25), "split
 @pytest.fixture(autouse=True)
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests have no broker; the sweep would find the work."""
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda _task, _id: None)
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda _task, _id: None)
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ CLIENT = SgxReference("client_slice", mrenclave=f"{2:064x}")
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda task, id: None)
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda task, id: None)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """What would be dispatched; these tests have no broker, and the sweep would find the work."""
     sent: list[tuple[str, Any]] = []
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda task, id: sent.append((task, id)))
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda task, id: sent.append((task, id)))
     return sent
 
 

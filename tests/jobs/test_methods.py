@@ -7,7 +7,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from contracts.manifest import Manifest, Spf, Split
-from enclave_jobs.conductor import dispatch, methods
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import methods
 from federation.celery import app
 from federation.studies.methods import METHODS as PLANNED
 from frontend.methods import METHODS as ON_PAGES

@@ -17,8 +17,7 @@ from django.utils import timezone
 
 from contracts.canonical import canonical
 from contracts.jobs import Joining
-from enclave_jobs import metrics
-from enclave_jobs.conductor import dispatch
+from enclave_jobs import dispatch, metrics
 from enclave_jobs.jobs import leases
 from enclave_jobs.jobs.models import JobKind
 from enclave_jobs.queues import ENCLAVE

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from enclave_jobs.conductor import dispatch, pending, telling
+from enclave_jobs import dispatch, pending
+from enclave_jobs.conductor import telling
 from enclave_jobs.enclaves.models import Enclave
 from enclave_jobs.supervisor.answers import AnswerCache
 from tests.jobs.cast import make_scene
@@ -38,7 +39,7 @@ def messages(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the messages that the broker has."""
     waiting: list[str] = []
     take = lambda _task, args, task_id, retry: waiting.append(task_id)  # noqa: E731
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.current_app.send_task", take)
+    monkeypatch.setattr("enclave_jobs.dispatch.current_app.send_task", take)
     return waiting
 
 
@@ -93,7 +94,7 @@ def test_a_sender_that_is_killed_before_it_sends_is_healed_by_the_next_sweep(
 ) -> None:
     with monkeypatch.context() as dying:
         die = lambda *_args, **_options: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
-        dying.setattr("enclave_jobs.conductor.dispatch.current_app.send_task", die)
+        dying.setattr("enclave_jobs.dispatch.current_app.send_task", die)
         child = os.fork()
         if child == 0:
             wish()
@@ -164,7 +165,7 @@ def test_the_supervisor_has_the_step_sent_that_waits_for_the_enclave(
     monkeypatch: pytest.MonkeyPatch, purpose: dict[str, bool], task: str
 ) -> None:
     scene, sent = make_scene(), []
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda *what: sent.append(what))
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda *what: sent.append(what))
     monkeypatch.setattr("enclave_jobs.conductor.telling.connections.close_all", lambda: None)
     Enclave.objects.filter(pk=scene.enclave.pk).update(**purpose)
     telling.over(scene.enclave.pk)

@@ -30,7 +30,7 @@ SQLITES_BATCHES = 4
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda *_: None)
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda *_: None)
     monkeypatch.setattr("federation.sites.wake._say", lambda *_: None)
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A run whose enclave starts again after its first round was published."""
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda *_: None)
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda *_: None)
     monkeypatch.setattr("enclave_jobs.supervisor.client.start", lambda *_: True)
     scene = make_scene()
     Round.objects.filter(pk=scene.round.pk).update(state="published", state_blob="5" * 64)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enclave_jobs.conductor.dispatch.send", lambda task, id: None)
+    monkeypatch.setattr("enclave_jobs.dispatch.send", lambda task, id: None)
 
 
 @pytest.fixture

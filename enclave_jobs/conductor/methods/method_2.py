@@ -18,15 +18,8 @@ from contracts.course import naming_sites
 from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from contracts.split_server_calls import EVALUATE, PREPARE, TRAIN, PrepareTailArguments
-from enclave_jobs.conductor import (
-    contributions,
-    countersigning,
-    dispatch,
-    features,
-    questions,
-    restoring,
-    shares,
-)
+from enclave_jobs import dispatch
+from enclave_jobs.conductor import contributions, countersigning, features, questions, restoring, shares
 from enclave_jobs.conductor.attendance import joined
 from enclave_jobs.conductor.methods.interface import JoinJobs
 from enclave_jobs.conductor.questions import ClosingCall

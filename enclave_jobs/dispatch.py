@@ -13,7 +13,7 @@ from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from enclave_jobs.conductor import pending
+from enclave_jobs import pending
 
 logger = logging.getLogger(__name__)
 
