@@ -44,6 +44,11 @@ def word(name: object) -> str:
         "linear": _("falling in a line to 0"),
         "cosine": _("falling in a cosine to 0"),
         "intel": _("Intel's"),
+        "largest": _("largest"),
+        "smallest": _("smallest"),
+        "random": _("random"),
+        "accepted": _("accepted"),
+        "refused": _("refused"),
     }
     return words.get(str(name), str(name))
 

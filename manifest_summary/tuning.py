@@ -32,8 +32,8 @@ def tuned(adapter: Adapter, cut: int) -> list[Fact]:
     if isinstance(adapter, Prefix):
         return [Fact(_("Prefix before each layer (P-Tuning v2), in positions"), str(adapter.length))]
     ratio = _("%(ratio)g %%, %(select)s")
-    heads = ratio % {"ratio": adapter.attention, "select": adapter.select}
-    rows = ratio % {"ratio": adapter.dense, "select": adapter.select}
+    heads = ratio % {"ratio": adapter.attention, "select": word(adapter.select)}
+    rows = ratio % {"ratio": adapter.dense, "select": word(adapter.select)}
     facts = [
         Fact(_("Layers that stay at the hospital"), str(cut)),
         Fact(_("Tuned attention heads"), heads),
