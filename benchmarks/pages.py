@@ -3,8 +3,9 @@
 Server time of whole pages (session, permission, queries, template) as Django's test client sees it, for the
 first person of the permission table who may open the page; and what a first visit loads, gzip aside, without
 the chart script. 50 sites, 200 studies, 10,000 rounds, 100,000 log entries; with --large 1,000 sites and
-5,000 studies with a run each. `--engine postgresql` starts
-Debian's server in a folder of its own; FEDSLICE_DATABASE names another. Default: both.
+5,000 studies with a run each; with --million a million events on their timelines beside that, every twentieth
+of the study that is looked at. `--engine postgresql` starts Debian's server in a folder of its own;
+FEDSLICE_DATABASE names another. Default: both.
 """
 
 from __future__ import annotations
@@ -44,17 +45,24 @@ class PageLoad:
     studies: int
     rounds: int
     entries: int
+    events: int = 0
+    """Those that are made beside three of each round."""
 
     def __str__(self) -> str:
         runs = f"{self.studies:,} studies, {self.studies * self.rounds:,} rounds"
-        return f"{self.sites:,} sites, {runs}, {self.entries:,} log entries"
+        events = f"{3 * self.studies * self.rounds + self.events:,} events"
+        return f"{self.sites:,} sites, {runs}, {events}, {self.entries:,} log entries"
 
 
-SMALL, USUAL, LARGE = (
+SMALL, USUAL, LARGE, MILLION = (
     PageLoad(6, 10, 10, 2000),
     PageLoad(50, 200, 50, 100_000),
     PageLoad(1000, 5000, 5, 20_000),
+    PageLoad(1000, 5000, 5, 20_000, events=1_000_000),
 )
+SIZES = {"small": SMALL, "usual": USUAL, "large": LARGE, "million": MILLION}
+LOOKED_AT = 20
+"""One event in so many is of the study whose pages are measured: 50,000 of a million."""
 
 
 def fill(size: PageLoad) -> dict[str, Any]:
@@ -169,6 +177,7 @@ def fill(size: PageLoad) -> dict[str, Any]:
         )
         _rounds(run, [m.id for m in members], rounds, now, Round, Contribution, Event)
     Study.objects.bulk_update(studies, ["manifest", "manifest_hash", "state"], batch_size=100)
+    _events(studies[0].pk, size.events)
     AuditEntry.objects.bulk_create(
         (
             AuditEntry(actor=f"admin@{random_.choice(sites).pk}.example", action="dataset.published",
@@ -232,6 +241,34 @@ def _rounds(run: Any, members: list[str], count: int, now: datetime, *models: An
         for row in rows
         for kind in ("round.open", "round.aggregating", "round.published")
     )
+
+
+def _events(looked_at: str, count: int) -> None:
+    """So many events more, of the kinds that a run has most, by the database itself: as rows of this process
+    they would take minutes."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < %s),
+            owners as (
+                select r.id as run, r.study_id as study, row_number() over (order by r.id) - 1 as place
+                from runs_run r
+            ),
+            firsts as (select run_id as run, min(id) as round from runs_round group by run_id)
+            insert into studies_event (study_id, run_id, round_id, at, kind, from_state, to_state, facts)
+            select o.study, o.run, f.round, current_timestamp,
+                   case n %% 3 when 0 then 'contribution.submitted' when 1 then 'contribution.accepted'
+                   else 'round.published' end, '', '', '{}'
+            from numbers
+            join owners o on o.place = case when n %% %s = 0
+                then (select place from owners where study = %s)
+                else n %% (select count(*) from owners) end
+            join firsts f on f.run = o.run
+            """,
+            [count, LOOKED_AT, looked_at],
+        )
 
 
 def visits(world: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -318,8 +355,10 @@ def main() -> int:
     parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--small", action="store_true", help="a fiftieth of it, to see that it runs")
     parser.add_argument("--large", action="store_true", help=f"{LARGE}")
+    parser.add_argument("--million", action="store_true", help=f"{MILLION}")
     chosen = parser.parse_args()
-    rest = ["--small"] if chosen.small else ["--large"] if chosen.large else []
+    size = next((one for one in SIZES if one != "usual" and getattr(chosen, one)), "usual")
+    rest = [] if size == "usual" else [f"--{size}"]
     if chosen.engine == "both":
         own = [sys.executable, "-m", "benchmarks.pages", "--engine"]
         return max(subprocess.run([*own, engine, *rest]).returncode for engine in ("sqlite", "postgresql"))
@@ -327,7 +366,7 @@ def main() -> int:
         return _postgresql(rest)
     with tempfile.TemporaryDirectory() as folder:
         log_pages.set_up(Path(folder))
-        figures = measure(chosen.engine, SMALL if chosen.small else LARGE if chosen.large else USUAL)
+        figures = measure(chosen.engine, SIZES[size])
     for figure in figures:
         print(json.dumps(figure))
     print(f"\n{chosen.engine}, {datetime.now(UTC):%Y-%m-%d}")

@@ -82,6 +82,7 @@ def test_three_hospitals_train_two_rounds_and_evaluate(consortium: Consortium) -
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_what_the_supervisor_keeps_of_a_run_does_not_grow_with_its_rounds(consortium: Consortium) -> None:
     """Two looks into contributions and a closing a round, of three rounds and the one that is open."""
     answers = consortium.installation.folder / "supervisor" / "answers"
@@ -93,7 +94,7 @@ def test_what_the_supervisor_keeps_of_a_run_does_not_grow_with_its_rounds(consor
 
     consortium.hospitals["anna"].hooks["train"] = count
     consortium.start()
-    finished(consortium, run)
+    finished(consortium, run, 600)
     assert kept[3] >= 6 and set(kept) == set(range(1, 9))
     assert max(kept.values()) <= 3 * 4 + 2, kept
 
