@@ -150,7 +150,7 @@ def read_products(folder: Path, first: int = 0) -> Iterator[tuple[Product, Tenso
             values = torch.from_numpy(lies.reshape(layer.outputs, layer.inputs).copy())
             for product in layer.products:
                 yield product, oriented(values, product)
-    except (OSError, ValueError, Refusal, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError, Refusal, msgspec.DecodeError) as error:
         raise Refusal("accelerator.bad_store", fault=type(error).__name__) from error
 
 

@@ -98,7 +98,7 @@ def open_prepared(folder: Path, pin: str | UnsetType) -> PreparedModel:
             flat = torch.frombuffer(data, dtype=torch.float32, count=math.prod(shape), offset=at)
             values[name], at = flat.view(shape).clone(), at + flat.nbytes
         layers = frozen_layers(index.layers, values)
-    except (OSError, ValueError, KeyError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, KeyError, RecursionError, msgspec.DecodeError) as error:
         raise Refusal("masking.bad_prepared", fault=type(error).__name__) from error
     return PreparedModel(Store(folder, layers), values, getattr(torch, index.table), bytes(data[at:]))
 

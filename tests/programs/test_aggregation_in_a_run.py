@@ -1,6 +1,7 @@
 """Rules other than FedAvg, clips, caps and noise, over whole runs of real processes."""
 
 import math
+import shutil
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from contracts.manifest import Aggregation, Masking, Privacy, Training, parse
 from contracts.receipt_chain import parse_receipt, verify_chain
 from contracts.receipts import NO_RECEIPT, NoisySteps, Spent
 from enclave.programs.contributions import Enclosed, with_start
+from enclave.programs.mailbox import PREPARED
 from enclave.training.clipping import clip
 from enclave.training.metrics import Scores
 from enclave.training.stacking import stack_svd
@@ -63,6 +65,8 @@ def test_under_ffa_lora_a_is_neither_tuned_nor_sent(house, tmp_path, masking):
 
     placement = "masked" if masking else "all_in_tee"
     manifest = house.manifest(aggregation=rules("ffa-lora"), placement=placement, masking=masking)
+    if masking:
+        shutil.copytree(house.prepared(manifest.model.task)[1], tmp_path / PREPARED)
     learner = load_learner(manifest, "anna", house.model, house.rows["anna"], DATASET_KEY, tmp_path)
     named = dict(learner.model.named_parameters())
     assert not any("lora_A" in name for name in learner.initial)
