@@ -109,8 +109,8 @@ def draft_with(study: Study, form: StepForm | None) -> Draft:
 
 
 def _layers(settings: dict[str, Any]) -> int:
-    """Of the draft's model; 0 where its shape is not on record."""
-    model = BaseModel.objects.filter(source=settings["model"], task=settings.get("task")).first()
+    """Of the draft's model; 0 where none is chosen yet, or its shape is not on record."""
+    model = BaseModel.objects.filter(source=settings.get("model", ""), task=settings.get("task")).first()
     return (model.config or {}).get("num_hidden_layers", 0) if model else 0
 
 
