@@ -25,7 +25,7 @@ from federation.frozen import frozen
 from federation.studies import methods
 from federation.studies.base_models import base_model_of
 from federation.studies.models import BaseModel
-from federation.studies.passes import Passes, examples_of, operations, scored_by
+from federation.studies.passes import ScoringWork, examples_of, operations, scored_by
 from federation.studies.plan import Plan
 from federation.studies.workload import (
     FLOAT,
@@ -80,7 +80,7 @@ def work_of(manifest: Manifest) -> Workload:
         epochs=training.local_epochs,
         rows=tuple(site.dataset.rows for site in manifest.sites),
         at_once=training.at_once or 0,
-        passes=Passes(
+        passes=ScoringWork(
             examples=examples_of(manifest.sites[0].dataset.kind),
             written_rows=manifest.publication.written_rows,
             written_tokens=manifest.publication.written_tokens,
@@ -123,7 +123,7 @@ def work_of_plan(plan: Plan, datasets: Sequence[Dataset]) -> Workload:
         epochs=plan.local_epochs,
         rows=tuple(dataset.rows for dataset in datasets),
         at_once=plan.at_once,
-        passes=Passes(
+        passes=ScoringWork(
             scored=scored_by(datasets),
             examples=max((examples_of(dataset.kind) for dataset in datasets), default=1),
             written_rows=plan.written_rows,

@@ -23,7 +23,7 @@ FORWARD, BOTH = 2, 4
 
 
 @dataclass(frozen=True)
-class Passes:
+class ScoringWork:
     """`scored` are each site's rows that are scored and not trained on (None: not known), `examples` how many
     each of them is; of `written_rows` answers of `written_tokens` are written in each scoring. `packing` is
     the length of sequences in which rows to train on stand together, 0 for none."""
@@ -35,7 +35,7 @@ class Passes:
     packing: int = 0
 
 
-UNKNOWN = Passes()
+UNKNOWN = ScoringWork()
 
 
 def examples_of(kind: Kind) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from contracts.architecture.layers import Linear, linears_of
 from contracts.architecture.spf_size import head_of, size_of
 from contracts.manifest import Adapter, Lora, Prefix
-from federation.studies.passes import UNKNOWN, Passes, featured
+from federation.studies.passes import UNKNOWN, ScoringWork, featured
 
 FLOAT = 4
 HALF = 2
@@ -40,7 +40,7 @@ class Workload:
     at_once: int = 0
     held: int = FLOAT
     learnt: float = 1.0
-    passes: Passes = UNKNOWN
+    passes: ScoringWork = UNKNOWN
 
 
 def layer_weights(config: Any) -> int:

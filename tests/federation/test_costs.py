@@ -22,7 +22,7 @@ from enclave_jobs.runs.models import Run, RunState
 from enclave_jobs.runs.services import launch
 from federation.people.models import User
 from federation.studies.models import BaseModel, Study
-from federation.studies.passes import Passes, examples_of
+from federation.studies.passes import ScoringWork, examples_of
 from federation.studies.workload import feature_bytes, layer_weights
 from tests.slicing.small import LABELS, LAYERS, MODELS, config, model
 
@@ -152,8 +152,8 @@ def test_time_is_expected_from_finished_runs_of_the_same_kind_only(ready: Study,
 @pytest.mark.django_db
 def test_each_choice_of_a_question_that_is_scored_is_a_pass_and_has_features() -> None:
     written = replace(WORK, labels=0, method="method-2", adapter=Spf(25.0, 25.0), cut=1)
-    chosen = replace(written, passes=Passes(scored=(10, 20), examples=4))
-    plain = replace(written, passes=Passes(scored=(10, 20)))
+    chosen = replace(written, passes=ScoringWork(scored=(10, 20), examples=4))
+    plain = replace(written, passes=ScoringWork(scored=(10, 20)))
     before, after = counted(plain, base()), counted(chosen, base())
     assert before is not None and after is not None
     assert (feature_bytes(config("bert"), plain), feature_bytes(config("bert"), chosen)) == (
@@ -168,7 +168,7 @@ def test_each_choice_of_a_question_that_is_scored_is_a_pass_and_has_features() -
 
 def test_answers_that_are_written_and_packed_rows_are_counted() -> None:
     def operations(**passes: int) -> float:
-        found = counted(replace(WORK, labels=0, passes=Passes(scored=(10, 20), **passes)), base())
+        found = counted(replace(WORK, labels=0, passes=ScoringWork(scored=(10, 20), **passes)), base())
         assert found is not None
         return found.operations
 
