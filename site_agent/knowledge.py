@@ -11,6 +11,7 @@ import time
 from attestation.development import platform_root_sha256
 from attestation.measurement import measure
 from attestation.trust_domain import development_reference
+from contracts.agents_api.endpoint import given
 from contracts.agents_api.log import RELEASE_STATEMENT
 from contracts.canonical import canonical
 from contracts.manifest import Manifest
@@ -63,10 +64,10 @@ def release_statement(state: State, coordinator: Coordinator) -> ReleaseStatemen
             return None
         raise Refusal("release_statement.key_not_pinned")
     newest = kept_statement(state)
-    answer = coordinator.ask(RELEASE_STATEMENT, Nothing()).statement
+    answer = given(coordinator.ask(RELEASE_STATEMENT, Nothing()).statement)
     if answer is None and newest is None:
         raise Refusal("release_statement.missing")
-    shown = newest if answer is None else parse_statement(bytes(answer))
+    shown = newest if answer is None else parse_statement(answer)
     assert shown is not None
     said = judge_statement(shown, key=key, now=int(time.time()), newest=newest)
     write_private(state.folder / STATEMENT, canonical(shown))

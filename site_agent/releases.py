@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from contracts.agents_api.endpoint import given
 from contracts.agents_api.releases import APPROVE_RELEASE, RELEASES, ReleaseApprovalBody, ReleaseItem
 from contracts.course import is_over, server_of
 from contracts.evidence import Claims, Evidence
@@ -188,9 +189,10 @@ def fetch(state: State, coordinator: Coordinator, judged: JudgedRelease, folder:
     item, manifest, site = judged.asked, judged.manifest, state.config.site
     if judged.rule == EXPORT:
         raise Refusal("release.for_the_lead")
-    if item.statement is None:
+    statement = given(item.statement)
+    if statement is None:
         raise Refusal("release.waiting", found=item.found, needed=item.needed)
-    signed = parse_release(bytes(item.statement))
+    signed = parse_release(statement)
     said = signed.released
     if (said.manifest, said.receipt, said.rule) != (manifest.hash, judged.parameters, SEALED):
         raise Refusal("release.mismatch", field="receipt")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from contracts.agents_api.endpoint import NOT_GIVEN
 from contracts.agents_api.releases import ReleaseItem
 from contracts.approvals import Approval, approval_payload
 from contracts.canonical import canonical
@@ -254,7 +255,7 @@ def _judged(asked: AskedSignature, manifest: Manifest) -> releases.JudgedRelease
         raise Refusal("release.wrong_receipt")
     asked_release = ReleaseItem(
         manifest.run, manifest.study, manifest.hash, release.rule, "waiting", msgspec.Raw(b"{}"),
-        release.found, release.needed, False, False, None, None,
+        release.found, release.needed, False, False, NOT_GIVEN, None,
     )  # fmt: skip
     allowed(manifest, release.rule)
     return releases.JudgedRelease(asked_release, manifest, receipt)

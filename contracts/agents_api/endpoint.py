@@ -12,6 +12,9 @@ B = TypeVar("B", bound=Struct)
 W = TypeVar("W")
 SignedJson = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 """An object that somebody has signed, as it stands: its own strict reader decodes it, where it counts."""
+MaybeSignedJson = Annotated[Raw, Meta(extra_json_schema={"type": "object", "nullable": True})]
+"""The same, or null, which `given` tells apart: msgspec reads no `Raw | None`."""
+NOT_GIVEN = Raw(b"null")
 
 
 class Endpoint(NamedTuple, Generic[B, W]):
@@ -28,3 +31,8 @@ class Endpoint(NamedTuple, Generic[B, W]):
         """The path for what `where` names, with a query."""
         found = self.path.format(**{name: quote(value, safe="") for name, value in where.items()})
         return f"{found}?{urlencode(query)}" if query else found
+
+
+def given(signed: Raw) -> bytes | None:
+    """What was signed; None for null."""
+    return None if bytes(signed) == bytes(NOT_GIVEN) else bytes(signed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from contracts.agents_api.endpoint import Endpoint, SignedJson
+from contracts.agents_api.endpoint import Endpoint, MaybeSignedJson
 from contracts.log.proof import Logged
 from contracts.policy import Hex32
 from contracts.program_calls import Nothing
@@ -46,7 +46,7 @@ class InclusionAnswer(Struct, frozen=True):
 class ReleaseStatementAnswer(Struct, frozen=True):
     """The newest one (contracts/release_statement.py), or null where none was published."""
 
-    statement: SignedJson | None
+    statement: MaybeSignedJson
 
 
 COLLATERAL = Endpoint("GET", "collateral", Nothing, CollateralAnswer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from contracts.agents_api.endpoint import Endpoint, SignedJson
+from contracts.agents_api.endpoint import Endpoint, MaybeSignedJson, SignedJson
 from contracts.evidence import Evidence
 from contracts.manifest import Identifier
 from contracts.policy import Hex32
@@ -27,7 +27,7 @@ class ReleaseItem(Struct, frozen=True):
     needed: int
     signed: bool
     kept: bool
-    statement: SignedJson | None
+    statement: MaybeSignedJson
     evidence: Evidence | None
 
 

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
+from contracts.agents_api.endpoint import NOT_GIVEN
 from contracts.agents_api.releases import APPROVE_RELEASE, RELEASES, ReleaseItem
 from contracts.evidence import Evidence
 from contracts.refusal import Refusal
@@ -70,7 +71,7 @@ def _item(release: Release, site: str) -> ReleaseItem:
         needed=frozen(release.run).at("release", "approvals") or 0,
         signed=site in signed,
         kept=release.removed_at is None,
-        statement=None if release.statement is None else _as_it_stands(release.statement),
+        statement=NOT_GIVEN if release.statement is None else _as_it_stands(release.statement),
         evidence=None if evidence is None else msgspec.convert(evidence, Evidence),
     )
 
@@ -87,7 +88,7 @@ def _served(service: Service, site: str) -> ReleaseItem:
         needed=frozen(service.run).at("release", "approvals") or 0,
         signed=service.signatures.filter(site_id=site).exists(),
         kept=False,
-        statement=None,
+        statement=NOT_GIVEN,
         evidence=None,
     )
 

@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 
+from contracts.agents_api.endpoint import NOT_GIVEN
 from contracts.agents_api.log import (
     CHECKPOINT,
     COLLATERAL,
@@ -92,7 +93,7 @@ class ReleaseStatementView(AgentView):
     @extend_schema(operation_id="release_statement", **document(RELEASE_STATEMENT))
     def get(self, request: Request) -> HttpResponse:
         found = statements.newest()
-        said = None if found is None else msgspec.Raw(msgspec.json.encode(found.body))
+        said = NOT_GIVEN if found is None else msgspec.Raw(msgspec.json.encode(found.body))
         return answer(RELEASE_STATEMENT, ReleaseStatementAnswer(said))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from contracts.agents_api.endpoint import NOT_GIVEN
 from contracts.agents_api.releases import ReleaseItem
 from contracts.canonical import canonical
 from contracts.manifest import Manifest, Release, Spf, Split
@@ -92,7 +93,7 @@ class Scene:
             needed=1,
             signed=False,
             kept=True,
-            statement=None,
+            statement=NOT_GIVEN,
             evidence=None,
         )
 

@@ -182,6 +182,7 @@ def test_answers_that_are_written_and_packed_rows_are_counted() -> None:
     assert operations(packing=32) == plain < operations(packing=24)
 
 
+@pytest.mark.django_db
 def test_registering_a_model_keeps_the_shape_that_costs_are_counted_from() -> None:
     made = register("embedded:all-MiniLM-L6-v2", "sequence-classification")
     assert made.config["num_hidden_layers"] == 6 and made.config["hidden_size"] == 384

@@ -28,7 +28,7 @@ PINS = {
     "site": 10, "site-status": 5, "site-connection": 4, "site-checks": 3, "site-receipts": 6,
     "site-evidence": 7, "site-maintenance": 5, "datasets": 5, "dataset": 5,
     "models": 5, "model": 8, "model-jobs": 3, "model-new": 3, "study-check": 4,
-    "studies": 6, "study-new": 4, "study": 25, "study-costs": 10, "study-labels": 5, "study-advice": 5,
+    "studies": 6, "study-new": 4, "study": 25, "study-costs": 11, "study-labels": 5, "study-advice": 5,
     "study-approvals": 7, "runs": 8, "run": 20, "run-live": 17, "run-history": 17,
     "run-curves": 5, "run-csv": 6, "compare": 8, "compare-data": 4, "compare-csv": 4, "log": 11,
     "log-check": 3, "log-entry": 19, "log-raw": 6, "references": 7, "reference-new": 3, "review": 10,

@@ -109,7 +109,7 @@ def test_everything_comes_back_into_an_empty_place(
     place, file = lived
     there = Place(tmp_path / "state")
     said = there.manage("restore", str(file), "--keys", *operator)
-    assert "1 files were removed" in said and "supervisor/platform" in said
+    assert "1 file was removed" in said and "supervisor/platform" in said
     for name in ("secret-key", "log-key.json", "supervisor/platform/sealing-secret"):
         restored = there.folder / name
         assert restored.read_bytes() == (place.folder / name).read_bytes()
