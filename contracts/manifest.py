@@ -256,7 +256,7 @@ class Aggregation(Struct, forbid_unknown_fields=True, frozen=True):
     """`quorum` is the least number of contributions that the aggregator averages, counted over those that it
     does average; `deadline_seconds` is how long a round waits for the others. `clip` bounds the L2 norm of a
     site's change of all tuned parameters in a round, `max_samples` its weight in the mean. `instances` is how
-    often a site's client slice may begin in a run: a restart is a new life, with new keys. Without
+    often a site's client slice may begin in a run: a restart is another instance, with new keys. Without
     an `optimizer` the mean is the next round's parameters. Rules: enclave/training/aggregate.py."""
 
     rule: Rule

@@ -1,6 +1,6 @@
 """A release of tuned parameters: what a site signs for it, and what the enclave says that it has let out.
 
-A site's approval key signs an *release approval*: these parameters (those after this receipt), by this
+A site's approval key signs a *release approval*: these parameters (those after this receipt), by this
 rule, where they are sealed to sites to this key of mine, and whose keys that site has confirmed by now. The
 enclave counts the approvals itself against the manifest. Its statement goes into the log beside them, so
 that an auditor counts them again. docs/protocol.md has both. That an enclave may answer questions with the

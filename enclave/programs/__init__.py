@@ -1,6 +1,6 @@
-"""The programs that run in a TEE, and the host's side of one.
+"""The programs that run in a TEE; the host's side is `enclave_host/process.py`.
 
-A host starts a program (`host.EnclaveProcess`), which connects back over loopback (`wire`) and then answers
+A host starts a program, which connects back over loopback (`wire`) and then answers
 one request at a time (`program`). Sealed files go through a folder (`mailbox`). The operations, each with a
 struct for its arguments and one for its result (`contracts/*_calls.py`):
 
@@ -22,6 +22,6 @@ struct for its arguments and one for its result (`contracts/*_calls.py`):
 Inside, in the order in which a run meets them: `identity` (bound once, keys, evidence), `admission` (who is
 let in), `learner` and `client_rounds` (a site's rounds), `history` (which receipts a site believes),
 `contributions` (what it seals), `opening` (how that is read), `template` (which tensors that may be),
-`rounds` (aggregation) and `ledger` (receipts), `run_checkpoint` (sealed state). In a split server: `tail`
-(what it learns with), `feature_store` (the sites' features), `tail_rounds`, `afterwards` (`serving`,
+`rounds` (aggregation) and `round_ledger` (receipts), `run_checkpoint` (sealed state). In a split server:
+`tail` (what it learns with), `feature_store` (the sites' features), `tail_rounds`, `afterwards` (`serving`,
 `releasing`: what the sites ask of it when the run is over)."""

@@ -1,8 +1,8 @@
 """Sparsification Parameter Fine-tuning: tune some heads of Q, K and V, some rows of the dense linears, the
 model's head, and, where switched on, LoRA on the attention output and the dense linears.
 
-`slicing.plan` counts from a configuration alone what `tune` builds. SPF deltas average exactly: the mean of
-the tuned rows is the tuned rows of the mean matrix. Runs in the server's TEE.
+`contracts.architecture.spf_size` counts from a configuration alone what `tune` builds. SPF deltas average
+exactly: the mean of the tuned rows is the tuned rows of the mean matrix. Runs in the server's TEE.
 
 Source: arXiv 2401.09796.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from contracts.architecture.layers import linears_of
 from contracts.manifest import Aggregation, Lora, Masking, PublicFront, Spf, Split
 from contracts.sealed.package import ADAPTER
 from enclave.programs.learner import load_learner
+from enclave.programs.mailbox import PREPARED
 from enclave.programs.tail import load_tail
 from enclave.slicing.halves import open_front
 from enclave.slicing.released import adapter_files
@@ -64,7 +66,10 @@ def plain(house, tmp_path_factory):
 def test_the_first_round_scores_and_trains_what_was_released(house, plain, tmp_path, masking):
     manifest, state, data = plain
     placement = {} if masking is None else {"placement": "masked", "masking": masking}
-    learner = learner_of(house, starting(house.manifest(**placement), tmp_path, data), tmp_path)
+    begun = starting(house.manifest(**placement), tmp_path, data)
+    if masking is not None:
+        shutil.copytree(house.prepared(begun.model.task)[1], tmp_path / PREPARED)
+    learner = learner_of(house, begun, tmp_path)
     assert learner.initial.keys() == state.keys()
     assert all(np.array_equal(learner.initial[name], state[name]) for name in state)
     learner.start_from(None)
