@@ -180,6 +180,7 @@ def postgres() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.long
 def test_postgresql_comes_back_with_its_sequences(postgres: str, tmp_path: Path) -> None:
     place, there = Place(tmp_path / "a", postgres), Place(tmp_path / "b", f"{postgres}_2")
     place.manage("migrate", "-v", "0")

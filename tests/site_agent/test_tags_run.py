@@ -71,7 +71,7 @@ def trial(tmp_path: Path) -> Iterator[Tagged]:
     "plan",
     [
         pytest.param({"rank": 4, "alpha": 8}, id="method-1", marks=pytest.mark.long),
-        pytest.param({"method": "method-2", "cut": 1}, id="method-2"),
+        pytest.param({"method": "method-2", "cut": 1}, id="method-2", marks=pytest.mark.long),
         pytest.param({"placement": "masked", "rank": 4, "alpha": 8}, id="masked", marks=pytest.mark.long),
     ],
 )
