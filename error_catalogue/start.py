@@ -46,7 +46,7 @@ define(
     Entry(
         "study.start_unknown",
         "The released adapter {sha256}… is not among those that you have brought.",
-        "Bring it on the page of released adapters, or let the study begin without one.",
+        "Upload it on the page of released adapters, or let the study begin without one.",
         "lead",
     ),
     Entry(

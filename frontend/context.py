@@ -39,7 +39,7 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
     if isinstance(user, User):
         for name, label, roles in entries:
             url = reverse(name)
-            within = (url, reverse("sweeps")) if name == "studies" else (url,)
+            within = (url, reverse("sweeps"), reverse("adapters")) if name == "studies" else (url,)
             current = any(
                 request.path == one or (one != "/" and request.path.startswith(one + "/")) for one in within
             )

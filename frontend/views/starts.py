@@ -23,7 +23,8 @@ from frontend.views.acting import act, person
 
 class PackageForm(forms.Form):
     package = forms.FileField(
-        label=_l("Released package"), help_text=_l("The zip file as it was released, with LoRA in it.")
+        label=_l("Released package"),
+        help_text=_l("The zip file as it was released, with LoRA in it; 256 MiB at most."),
     )
 
 
