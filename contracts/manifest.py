@@ -426,7 +426,8 @@ def _check(manifest: Manifest) -> None:
     few = (manifest.front, rules.privacy, rules.optimizer, rules.clip, rules.max_samples, shares, native)
     more = (how.proximal, how.packing, how.activations, manifest.coded, model.spellings, model.template)
     plain = (rules.rule, model.task, pool) == ("fedavg", "sequence-classification", Publication())
-    if any(few + more) or not plain or manifest.placement == "plaintext" or model.start:
+    starts = model.start or model.start_receipt
+    if any(few + more) or not plain or manifest.placement == "plaintext" or starts:
         from contracts import manifest_options
 
         faults |= manifest_options.faults(manifest)

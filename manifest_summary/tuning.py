@@ -48,12 +48,13 @@ def tuned(adapter: Adapter, cut: int) -> list[Fact]:
 
 
 def starting(start: object, receipt: object) -> list[Fact]:
-    """What an earlier study has released, as the beginning; nothing where parameters are drawn."""
+    """What is said to be an earlier study's release, as the beginning; nothing where parameters are drawn."""
     if not start:
         return []
     text = _(
-        "an adapter that an earlier study released: it may remember texts of that study, and no noise of "
-        "this one covers them; every hospital of this study gets it, readable"
+        "an adapter that is said to be an earlier study's, which nothing here proves: whoever made it may "
+        "have chosen its numbers. It may remember texts of that study, and no noise of this one covers them; "
+        "every hospital of this study gets it, readable"
     )
     facts = [
         Fact(_("Tuning starts from"), text),

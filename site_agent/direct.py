@@ -26,6 +26,7 @@ OURS = {"agent.storage", "agent.storage_elsewhere"}
 BY_THE_COORDINATOR = {
     *OURS, "agent.bad_answer", "blob.no_direct_way", "blob.parts_missing", "blob.hash_mismatch",
     "blob.unknown", "blob.storage_away", "blob.invalid", "blob.busy", "request.not_found",
+    "request.other_version",
 }  # fmt: skip
 """Refusals after which the file goes by the coordinator."""
 

@@ -114,7 +114,7 @@ def _products(layer: StoredLayer, direction: Direction, number: int) -> tuple[Pr
     forward = direction == "forward"
     outer, inner = (layer.outputs, layer.inputs) if forward else (layer.inputs, layer.outputs)
     parts = layer.forward if forward else layer.backward
-    ranges = [(start, min(start + parts.step, inner)) for start in range(0, inner, parts.step)]
+    ranges = [(at, min(at + parts.step, inner)) for at in range(0, inner, parts.step)[: len(parts.most) + 1]]
     fit = (isqrt(m) >= MIN_SIZE * sqrt(end - at) for (at, end), m in zip(ranges, parts.most, strict=False))
     if len(ranges) != len(parts.most) or not all(fit):
         raise Refusal("masking.bad_prepared", fault=f"the parts of {layer.name[:200]}")

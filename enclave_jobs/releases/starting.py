@@ -46,7 +46,7 @@ class _About(Struct):
     receipt: Hex32
     model: _Model
     task: Task
-    labels: list[Name]
+    labels: Annotated[list[Name], Meta(max_length=1000)]
     several_labels: bool
     adapter: str
 
@@ -58,7 +58,7 @@ class _Settings(Struct):
     lora_alpha: Annotated[int, Meta(ge=1, le=1024)]
     use_rslora: bool
     target_modules: Annotated[list[Name], Meta(min_length=1, max_length=32)]
-    layers_to_transform: Annotated[list[int], Meta(max_length=1000)] | None = None
+    layers_to_transform: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=1000)] | None = None
 
 
 def from_release(by: User, run: Run) -> StartingAdapter:
@@ -104,6 +104,8 @@ def _read(data: bytes) -> tuple[dict[str, Any], bytes]:
         raise Refusal("start.bad_package", fault=f"it has more than {MAX_PACKAGE_BYTES >> 20} MiB")
     try:
         files = unpack(data)
+        if rb"\u0000" in files[ABOUT] + files.get(ADAPTER_CONFIG, b""):
+            raise Refusal("start.bad_package", fault="a text of it holds the character NUL")
         about = msgspec.json.decode(files[ABOUT], type=_About)
         if about.adapter != "lora" or ADAPTER not in files or ADAPTER_CONFIG not in files:
             raise Refusal("start.not_lora", adapter=about.adapter[:32])

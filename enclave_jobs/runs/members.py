@@ -39,5 +39,5 @@ def run_of(site: Site, run_id: str, *, active: bool) -> Run:
 
 def starts_for(site: Site, sha256: str) -> bool:
     """Whether a run that this site is a member of starts from the released adapter of this hash."""
-    runs = Run.objects.filter(manifest__contains=f'"start":"{sha256}"')
-    return any(site.pk in frozen(run).names for run in runs)
+    runs = Run.objects.filter(manifest__contains=f'"start":"{sha256}"')  # a text may say so, too
+    return any(frozen(run).at("model", "start") == sha256 and site.pk in frozen(run).names for run in runs)

@@ -37,6 +37,8 @@ class Slot:
     process: EnclaveProcess | None = None
     error: Exception | None = None
     awaited: bool = False
+    ending: bool = False
+    """Is being stopped. Its name is free again once process and folder are gone."""
     stranded: dict[tuple[str, str], msgspec.Raw] = field(default_factory=dict)
     """Results by (run, key) that are not stored and kept yet: what was done inside is not done twice."""
 
@@ -70,7 +72,8 @@ class Enclaves:
         """Whether the enclave has been started within `patience` seconds; it goes on starting if not.
 
         An enclave whose process died is not started again under its name: its keys are gone, and whoever
-        owns it must learn that.
+        owns it must learn that. One that is being stopped must have ended first: two programs in one mailbox
+        would take each other's greeting.
 
         Raises: `supervisor.runtime_unavailable` and `program.start_failed`.
         """
@@ -81,13 +84,12 @@ class Enclaves:
             if slot is None:
                 slot = self._slots[enclave] = Slot(program)
                 threading.Thread(target=self._launch, args=(enclave, slot, runtime), daemon=True).start()
-        if not slot.started.wait(patience):
+        if slot.ending or not slot.started.wait(patience):
             slot.awaited = True
-            if not slot.started.is_set():
+            if slot.ending or not slot.started.is_set():
                 return False
         if slot.error is not None:
-            with self._lock:
-                self._slots.pop(enclave, None)
+            self._forget(enclave, slot)
             raise slot.error
         return True
 
@@ -159,14 +161,24 @@ class Enclaves:
     def stop(self, enclave: str) -> None:
         """End an enclave: its keys are gone. Nothing happens where there is none."""
         with self._lock:
-            slot = self._slots.pop(enclave, None)
-        if slot is None:
-            return
-        slot.started.wait()
-        if slot.process is not None:
-            slot.process.stop()
-        shutil.rmtree(self._folder / enclave, ignore_errors=True)
+            slot = self._slots.get(enclave)
+            if slot is None or slot.ending:
+                return
+            slot.ending = True
+        try:
+            slot.started.wait()
+            if slot.process is not None:
+                slot.process.stop()
+            shutil.rmtree(self._folder / enclave, ignore_errors=True)
+        finally:
+            self._forget(enclave, slot)
         logger.info("enclave %s was stopped", enclave)
+
+    def _forget(self, enclave: str, slot: Slot) -> None:
+        """Free its name, unless that is another's already."""
+        with self._lock:
+            if self._slots.get(enclave) is slot:
+                del self._slots[enclave]
 
     def stop_all(self) -> None:
         """End every enclave, at once."""
@@ -192,7 +204,7 @@ class Enclaves:
     def _living(self, enclave: str) -> tuple[Slot, EnclaveProcess]:
         with self._lock:
             slot = self._slots.get(enclave)
-        if slot is None or slot.process is None:
+        if slot is None or slot.process is None or slot.ending:
             raise Refusal("supervisor.no_enclave")
         return slot, slot.process
 

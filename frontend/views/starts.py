@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -26,6 +28,13 @@ class PackageForm(forms.Form):
         label=_l("Released package"),
         help_text=_l("The zip file as it was released, with LoRA in it; 256 MiB at most."),
     )
+
+    def clean_package(self) -> Any:
+        """What is too large is refused before it is read."""
+        given = self.cleaned_data["package"]
+        if given.size > starting.MAX_PACKAGE_BYTES:
+            raise forms.ValidationError(_("It has more than 256 MiB."), code="package.too_large")
+        return given
 
 
 @login_required

@@ -20,6 +20,7 @@ from contracts.refusal import Refusal
 from contracts.sealed.package import ABOUT, ADAPTER, ADAPTER_CONFIG, README, ROWS, zipped
 from enclave_jobs.blobs.api import readable
 from enclave_jobs.blobs.models import Blob, BlobKind
+from enclave_jobs.releases import starting
 from enclave_jobs.releases.starting import from_file
 from enclave_jobs.runs.models import Run
 from federation.people.models import User
@@ -76,7 +77,7 @@ def test_it_is_brought_chosen_frozen_and_read(
     manifest = build_manifest(shaped)
     assert (manifest.model.start, manifest.model.start_receipt) == (SHA, "2" * 64)
     facts = {fact.name: fact.value for section in summary(manifest) for fact in section.facts}
-    assert "it may remember texts of that study" in facts["Tuning starts from"]
+    assert "It may remember texts of that study" in facts["Tuning starts from"]
     assert facts["File of that adapter (SHA-256)"] == SHA
     assert "Tuning starts from" in text(lead.get(at(shaped, "review")))
     # Members of a run that starts from it fetch it, and nobody else.
@@ -155,6 +156,35 @@ def package_about(study: Study, **changes: Any) -> bytes:
 
     with zipfile.ZipFile(BytesIO(package(study, changes))) as made:
         return made.read(ABOUT)
+
+
+def test_too_large_a_package_is_refused_before_it_is_read(
+    lead: Client, shaped: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "MAX_PACKAGE_BYTES", 100)
+    answer = bring(lead, package(shaped))
+    assert answer.status_code == 422 and "It has more than 256 MiB." in text(answer)
+
+
+@pytest.mark.parametrize(
+    ("about", "config"),
+    [
+        ({"study": "one\0two"}, {}),
+        ({"labels": ["x"] * 1001}, {}),
+        ({}, {"layers_to_transform": [-1, 0]}),
+    ],
+)
+def test_what_no_enclave_writes_of_a_release_is_refused(
+    lead: Client, shaped: Study, about: dict[str, Any], config: dict[str, Any]
+) -> None:
+    assert bring(lead, package(shaped, about, config)).status_code == 422
+    assert not StartingAdapter.objects.exists() and not Blob.objects.exists()
+
+
+def test_the_same_package_twice_is_one_adapter(lead: Client, shaped: Study) -> None:
+    for _ in range(2):
+        assert bring(lead, package(shaped)).status_code == 302
+    assert StartingAdapter.objects.count() == 1
 
 
 def test_what_another_lead_has_brought_is_not_offered(lead: Client, shaped: Study, ludo: User) -> None:

@@ -73,7 +73,7 @@ def test_more_threads_than_postgresql_has_connections_wait_for_one_and_are_all_a
             with ThreadPoolExecutor(PROCESSES * REQUESTS) as pool, psycopg.connect(database) as locking:
                 locking.execute("LOCK TABLE sites_site IN ACCESS EXCLUSIVE MODE")
                 asked = [pool.submit(ask, url) for url in urls for _ in range(REQUESTS)]
-                wait_for(lambda: held(database) >= PROCESSES * EACH, 20, "both pools are full")
+                wait_for(lambda: held(database) >= PROCESSES * EACH, 90, "both pools are full")
                 time.sleep(1)  # for one more, were there any
                 assert not any(each.done() for each in asked), [
                     each.result() for each in asked if each.done()
@@ -103,7 +103,7 @@ def test_after_a_crash_of_postgresql_a_process_has_connections_again_at_once() -
             began = time.monotonic()
             with pool.connection() as connection:
                 connection.execute("select 1")
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 25
         finally:
             pool.close()
 

@@ -79,12 +79,12 @@ def line() -> Iterator[tuple[WireChannel, WireChannel]]:
 
 def carried(line: tuple[WireChannel, WireChannel], request: WireRequest) -> WireRequest:
     line[0].send(request)
-    return line[1].receive(WireRequest, timeout=5)
+    return line[1].receive(WireRequest, timeout=60)
 
 
 def replied(line: tuple[WireChannel, WireChannel], result: Any) -> msgspec.Raw:
     line[1].send(Reply(id=1, result=result))
-    return line[0].receive(Reply, timeout=5).result
+    return line[0].receive(Reply, timeout=60).result
 
 
 def test_a_served_step_is_decoded_once_at_the_relay_and_once_in_the_enclave(

@@ -144,7 +144,7 @@ def test_work_reaches_a_waiting_agent_as_soon_as_it_is_offered(
 ) -> None:
     asked = kept(place, later, 20)
     offered = place.offer()
-    job = asked.result(20).value
+    job = asked.result(60).value
     assert job is not None
     assert (job.id, job.lease, job.run) == (offered, 1, place.run)
 
@@ -189,7 +189,7 @@ def test_a_run_that_goes_on_after_a_pause_wakes_the_agents_that_wait(
     offered = place.offer()
     asked = kept(place, later, 20)
     place.console.ask(code=steer.format("resume"))
-    job = asked.result(10).value
+    job = asked.result(60).value
     assert job is not None
     assert job.id == offered
 
@@ -270,7 +270,7 @@ def test_a_redis_that_went_away_delays_work_and_loses_none(place: Place, later: 
     asked = kept(place, later, 6)
     place.redis.client_kill_filter(_type="pubsub")
     offered = place.offer()
-    job = asked.result(20).value
+    job = asked.result(60).value
     if job is None:  # the word fell between two subscriptions: the next request finds the job
         job = leases.ask(place.agent(), 0, 0.0).value
     assert job is not None
@@ -292,7 +292,7 @@ def test_a_redis_that_forgot_everything_opens_no_replay_and_agents_go_on(
     replayed = httpx.post(f"{place.url}{AGENTS_API}lease", content=body, headers=headers)
     assert (replayed.status_code, replayed.json()["code"]) == (401, "auth.replayed")
     offered = place.offer()
-    job = asked.result(10).value
+    job = asked.result(60).value
     assert job is not None
     assert job.id == offered
 
@@ -317,7 +317,7 @@ def test_checks_that_somebody_asks_for_are_heard_on_the_line(place: Place, later
     asked = later.submit(PlaceInLine(place.agent(stop), wanted.set).next_job, 25, 60.0)
     assert wanted.wait(10)
     place.console.ask(code=want.format(place.site, False))
-    assert asked.result(10) is None
+    assert asked.result(60) is None
 
 
 def test_a_web_process_that_ends_lets_the_waiting_go(served: Place, later: ThreadPoolExecutor) -> None:
@@ -325,6 +325,6 @@ def test_a_web_process_that_ends_lets_the_waiting_go(served: Place, later: Threa
     asked = kept(served, later, 20)
     began = time.monotonic()
     served.process.send_signal(signal.SIGTERM)
-    assert asked.result(20).value is None
+    assert asked.result(60).value is None
     assert served.process.wait(20) is not None
     assert time.monotonic() - began < 10

@@ -161,9 +161,9 @@ def test_draining_stops_an_enclave_that_its_run_has_left(pooled: Pool) -> None:
     if "True" not in place.shell(ANY):
         consortium.launch(groups[2], rounds=2, deadline_seconds=600)
     place.shell(LEFT_BEHIND.format(there=there))
-    wait_for(lambda: len(second.enclaves()) == 1, 30, "it alone lives there")
+    wait_for(lambda: len(second.enclaves()) == 1, 120, "it alone lives there")
     assert "it can be stopped" in place.manage("drain_supervisor", there)
-    wait_for(lambda: not second.enclaves(), 30, "it has ended")
+    wait_for(lambda: not second.enclaves(), 120, "it has ended")
     place.manage("drain_supervisor", there, "--back")
 
 

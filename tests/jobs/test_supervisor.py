@@ -28,6 +28,7 @@ from enclave_jobs.blobs import store as blobs
 from enclave_jobs.supervisor import client
 from enclave_jobs.supervisor.answers import AnswerCache
 from enclave_jobs.supervisor.enclaves import Enclaves, Slot, put_in
+from enclave_jobs.supervisor.life import development_platform
 from enclave_jobs.supervisor.protocol import PROTOCOL, EnclaveCall, Greeting
 from tests.support.installation import REPOSITORY, wait_for
 
@@ -120,6 +121,32 @@ def test_starting_again_leaves_a_living_enclave_as_it_is_and_never_revives_a_dea
     assert not client.is_running("two")
     assert code_of(client.call, "two", PING, Nothing()) == "program.died"
     client.stop("two")
+
+
+def test_what_is_stopped_while_it_starts_has_ended_before_another_takes_its_name(
+    settings: Any, tmp_path: Path
+) -> None:
+    settings.DEVELOPMENT_ROOT_DIR = tmp_path / "root"
+    enclaves = Enclaves(tmp_path / "enclaves", ["development"], development_platform(tmp_path))
+
+    def start(patience: float = 0.0) -> bool:
+        return enclaves.start("one", "aggregator", "development", patience)
+
+    assert not start()
+    ending = threading.Thread(target=enclaves.stop, args=("one",))
+    ending.start()
+    while ending.is_alive():
+        start()
+        time.sleep(0.01)
+    wait_for(lambda: start(1.0), 120, "another under the same name")
+    (listed,) = enclaves.listing().enclaves
+    of_ours = str(tmp_path / "enclaves").encode()
+    living = [
+        int(entry.name) for entry in Path("/proc").glob("[0-9]*")
+        if is_running(int(entry.name)) and of_ours in (entry / "cmdline").read_bytes()
+    ]  # fmt: skip
+    enclaves.stop_all()
+    assert listed.alive and living == [listed.pid]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -165,6 +165,9 @@ BROKEN = {
     "activations behind a prefix that are computed again": changed(adapter=Prefix(4), training=AGAIN),
     "a start of no receipt": starting({"start": "ab" * 32}),
     "a receipt without a start": starting({"start_receipt": "ab" * 32}),
+    "a receipt without a start where nothing else is asked": starting(
+        {"start_receipt": "ab" * 32}, publication=Publication(), **rules()
+    ),
     "a prefix that starts from LoRA": starting(adapter=Prefix(4)),
     "rows without LoRA that start from LoRA": starting(
         **{**SPLIT, "adapter": Spf(25.0, 25.0, lora=())}, **rules()

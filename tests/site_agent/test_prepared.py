@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,21 @@ def test_it_is_made_once_for_all_runs_and_another_hash_is_refused(model: Path, t
     right.forget()
     files, stages = handed(right, model)
     assert set(stages) == {"preparing the model"} and all(file.is_file() for file in files)
+
+
+@pytest.mark.parametrize("left", ["empty", "stray", "cut off"])
+def test_what_a_crash_has_left_is_made_again(model: Path, tmp_path: Path, left: str) -> None:
+    state = tmp_path / "prepared"
+    pinned = refused(PreparedFolder(state, manifest(model, "0" * 64)), model).facts["made"]
+    folder = PreparedFolder(state, manifest(model, pinned))
+    if left == "empty":
+        shutil.rmtree(folder.folder / pinned)
+    elif left == "stray":
+        (folder.folder / ".nfs0001").touch()
+    else:
+        (folder.folder / pinned / "table.bin").unlink()
+    files, stages = handed(folder, model)
+    assert set(stages) == {"preparing the model"} and len([file for file in files if file.is_file()]) == 4
 
 
 def test_files_that_are_not_the_pinned_ones_leave_nothing(model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 `prepared/<key>/<pin>/` in the state folder, for all runs of one base model and task; `pin` is the hash of
 what was made, which the manifest has to name. It is made in a child process, because it takes torch, and put
-into a run's mailbox as hard links. What no run has asked for in a while is removed.
+into a run's mailbox as hard links. What no run has asked for in a while is removed, and what a crash has left
+unfinished, or a client slice has called damaged, is made again.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from contracts.manifest import Manifest
 from contracts.refusal import Refusal
 from enclave_host.child_calls import ChildProgress
 from enclave_host.preparing import prepare_in_child
+from site_agent import AGENT_VERSION
 from site_agent.files import private_folder
 from site_agent.methods.fronts import Tell, prune
 
-DAMAGED = ("masking.weights_changed", "masking.prepared_differs", "masking.bad_prepared")
+DAMAGED = (
+    "masking.weights_changed", "masking.prepared_differs", "masking.bad_prepared",
+    "slicing.embedding_changed", "slicing.no_embeddings",
+)  # fmt: skip
 """What a client slice says of prepared files that are not what was made here."""
+FILES = ("index.json", "inside.bin", "table.bin", "weights.int8")
 
 
 class PreparedFolder:
@@ -31,7 +37,8 @@ class PreparedFolder:
     def __init__(self, prepared: Path, manifest: Manifest) -> None:
         model = manifest.model
         self._root, self._manifest = prepared, manifest
-        self.folder = prepared / digest({"files": model.files, "task": model.task})
+        made_of = {"files": model.files, "task": model.task, "agent": AGENT_VERSION}
+        self.folder = prepared / digest(made_of)
 
     def hand_in(self, model: Path, tell: Tell, put: Callable[[Path], None]) -> None:
         """Let `put` have each file of the prepared model; makes them of the base model in `model`, if they
@@ -42,14 +49,21 @@ class PreparedFolder:
         pinned = self._manifest.masking and self._manifest.masking.prepared
         if not pinned:
             raise Refusal("masking.not_prepared")
-        if not self.folder.is_dir():
+        if self._made() is None:
+            self.forget()
             self._make(model, tell)
         os.utime(self.folder)  # asked for just now: see `prune`
-        (made,) = self.folder.iterdir()
-        if made.name != pinned:
-            raise Refusal("masking.other_preparation", made=made.name, pinned=pinned)
-        for file in made.iterdir():
-            put(file)
+        made = self._made()
+        if made is None or made.name != pinned:
+            raise Refusal("masking.other_preparation", made=made.name if made else "", pinned=pinned)
+        for name in FILES:
+            put(made / name)
+
+    def _made(self) -> Path | None:
+        """What was made, whose name is its hash; None where there is nothing whole."""
+        found = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        whole = len(found) == 1 and all((found[0] / name).is_file() for name in FILES)
+        return found[0] if whole else None
 
     def forget(self) -> None:
         """Remove it: it is made again."""

@@ -99,6 +99,13 @@ class RunSession:
         Raises: what either enclave or the coordinator raises.
         """
         require_own(self.manifest)
+        try:
+            return self._made_ready(epoch, tell)
+        except Refusal as refusal:
+            self.failed(refusal)
+            raise
+
+    def _made_ready(self, epoch: int, tell: Tell) -> EnclaveProcess:
         if not self.alive:
             tell("starting the client slice")
             self._start()
@@ -133,15 +140,19 @@ class RunSession:
 
     def failed(self, refusal: Refusal) -> None:
         """Masked work has failed: the client slice trusts neither its pads nor its accelerator any more, and
-        the next job gets new ones. After a wrong product there is no other: people must look first."""
-        if not refusal.code.startswith(("masking.", "accelerator.")):
+        the next job gets new ones; a prepared model that was damaged on this disk is made again. After a
+        wrong product there is no other accelerator: people must look first."""
+        if self.manifest.masking is None:
+            return
+        if not refusal.code.startswith(("masking.", "accelerator.")) and refusal.code not in DAMAGED:
             return
         if refusal.code == "masking.wrong_product":
             self._distrusted = str(refusal.facts.get("accelerator", ""))[:64] or "?"
         self._stop_accelerator()
-        if refusal.code in DAMAGED and self._process is not None:
-            self._process.kill()  # it loads the model again, which is prepared again
+        if refusal.code in DAMAGED:
             PreparedFolder(self._state.prepared, self.manifest).forget()
+            if self._loaded and self._process is not None:
+                self._process.kill()  # it loads the model again
 
     def close(self) -> None:
         """End the client slice, and its accelerator. Its keys are gone then."""
