@@ -13,7 +13,9 @@ from msgspec import UNSET
 from contracts.manifest import Masking, ModelSpec
 from contracts.refusal import Refusal
 from enclave_host.pinning import pin
+from site_agent.methods.method_1 import run_session
 from site_agent.methods.method_1.prepared import PreparedFolder
+from site_agent.methods.method_1.run_session import RunSession
 from tests.programs.conftest import LABELS, make_model
 
 
@@ -74,6 +76,29 @@ def test_what_a_crash_has_left_is_made_again(model: Path, tmp_path: Path, left: 
         (folder.folder / pinned / "table.bin").unlink()
     files, stages = handed(folder, model)
     assert set(stages) == {"preparing the model"} and len([file for file in files if file.is_file()]) == 4
+
+
+@pytest.mark.parametrize(
+    "code", ["masking.prepared_differs", "masking.weights_changed", "slicing.embedding_changed"]
+)
+def test_what_a_client_slice_calls_damaged_while_it_gets_ready_is_made_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    state = tmp_path / "prepared"
+    pinned = refused(PreparedFolder(state, manifest(model, "0" * 64)), model).facts["made"]
+    session = RunSession.__new__(RunSession)
+    session.manifest = manifest(model, pinned)
+    session._state, session._accelerator, session._process = SimpleNamespace(prepared=state), None, None
+    session._loaded = False
+
+    def loads(*_: Any) -> Any:
+        raise Refusal(code)
+
+    monkeypatch.setattr(run_session, "require_own", lambda _manifest: None)
+    monkeypatch.setattr(session, "_made_ready", loads)
+    with pytest.raises(Refusal, match=code):
+        session.ready(1, lambda *_: None)
+    assert handed(PreparedFolder(state, session.manifest), model)[1], "it is not made again"
 
 
 def test_files_that_are_not_the_pinned_ones_leave_nothing(model: Path, tmp_path: Path) -> None:
